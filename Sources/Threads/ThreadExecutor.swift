@@ -12,11 +12,19 @@ package final class ThreadExecutor: TaskExecutor {
     private let jobs = Mutex<Deque<UnownedJob>>([])
 
     /// Starts the threads. If the system refuses one, those that were started end.
-    package init(threadCount: Int) throws(OSThreadError) {
+    package convenience init(threadCount: Int) throws(OSThreadError) {
+        try self.init(threadCount: threadCount, startThread: OSThread.start)
+    }
+
+    /// - Parameter startThread: starts a thread that runs the function, as `OSThread.start` does.
+    init(
+        threadCount: Int,
+        startThread: (@escaping @Sendable () -> Void) throws(OSThreadError) -> Void
+    ) throws(OSThreadError) {
         precondition(threadCount > 0, "an executor needs a thread")
         for started in 0..<threadCount {
             do throws(OSThreadError) {
-                try OSThread.start { self.work() }
+                try startThread { self.work() }
             } catch {
                 for _ in 0..<started { jobsWaiting.signal() }
                 throw error

@@ -1,6 +1,9 @@
 import Dispatch
+import Glibc
+import Synchronization
 import Testing
-import Threads
+
+@testable import Threads
 
 @Suite(.timeLimit(.minutes(3))) struct ThreadExecutorTests {
     private static let threadCount = 16
@@ -60,5 +63,28 @@ import Threads
             return await group.reduce(0, +)
         }
         #expect(sum == numbers.reduce(0, +))
+    }
+
+    /// The system starts three threads and refuses the fourth.
+    @Test func startedThreadsEndWhenOneIsRefused() async throws {
+        let ended = Gate()
+        let startCount = Mutex(0)
+        let refusal = OSThreadError(code: EAGAIN)
+        #expect(throws: refusal) {
+            try ThreadExecutor(threadCount: 5) { run throws(OSThreadError) in
+                let start = startCount.withLock { count in
+                    count += 1
+                    return count
+                }
+                guard start <= 3 else { throw refusal }
+                try OSThread.start {
+                    run()
+                    ended.open()
+                }
+            }
+        }
+        #expect(startCount.withLock(\.self) == 4)
+        let endCount = try await OSThread.run { (0..<3).count { _ in ended.wait() } }
+        #expect(endCount == 3)
     }
 }
