@@ -202,6 +202,7 @@ class Server:
             *(*prefix, str(binary), "serve", "--test-kinds", "--listen", listen, "--node-name", self.name),
             *("--concurrency", str(concurrency), "--log-level", log_level),
         ]
+        self.database_url = database_url
         if database_url is not None:
             self._command += ["--database-url", database_url]
         if config is not None:

@@ -9,14 +9,16 @@ from contextlib import contextmanager
 
 import grpc
 import pytest
-from harness import PATIENCE_S, Api, unique, violations
+from harness import PATIENCE_S, Api, Cluster, Server, unique, violations
 from signalbox.v1 import admin_service_pb2, job_pb2, job_service_pb2
 
 WatchRequest = job_service_pb2.WatchRequest
 
 
-def enqueue(api: Api, user: str, queue: str = "default", kind: str = "test.noop", payload: object = None) -> str:
-    spec = job_pb2.JobSpec(kind=kind, user_id=user, queue=queue)
+def enqueue(
+    api: Api, user: str, queue: str = "default", kind: str = "test.noop", payload: object = None, id: str = ""
+) -> str:
+    spec = job_pb2.JobSpec(kind=kind, user_id=user, queue=queue, job_id=id)
     spec.retry_policy.initial_delay.FromMilliseconds(50)
     if payload is not None:
         spec.payload = json.dumps(payload).encode()
@@ -190,6 +192,73 @@ def test_tokens_of_other_requests_are_refused(api, user):
                 next(api.jobs.Watch(request, timeout=PATIENCE_S))
             assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
             assert list(violations(caught.value)) == ["resume_token"]
+
+
+def remove(cluster: Cluster, server: Server, condition: str) -> None:
+    """Removes jobs as their retention does."""
+    assert server.database_url
+    cluster.query(
+        server.database_url,
+        f"WITH gone AS (DELETE FROM job WHERE {condition} RETURNING number), "
+        "live_gone AS (DELETE FROM live USING gone WHERE live.number = gone.number) "
+        "DELETE FROM finished USING gone WHERE finished.number = gone.number",
+    )
+
+
+def test_an_id_that_is_used_again_while_away_begins_anew(cluster, server, api, user):
+    """The new job has come further than the token says of the old one."""
+    with held(api) as queue:
+        old = enqueue(api, user, queue)
+        other = enqueue(api, user, queue)
+        token = cut_at_once(api, named(old, other))
+        alone = cut_at_once(api, named(old))
+        remove(cluster, server, f"id = '{old}'")
+        assert enqueue(api, user, kind="test.fail", payload={"times": 1}, id=old) == old
+        wait(api, old)
+        for watch in (Watch(api, named(old, other, token=token)), Watch(api, named(old, token=alone))):
+            assert not watch.opened.resumed
+            snapshot = next(m.snapshot.job for m in watch.beginning() if m.snapshot.job.id == old)
+            assert snapshot.kind == "test.fail" and snapshot.sequence == 5
+            watch.cut()
+
+
+def test_a_removed_id_that_is_used_again_has_all_events(cluster, server, api, user):
+    """The token is from after the watch said that the first job was removed."""
+    with held(api) as queue:
+        other, id = enqueue(api, user, queue), str(uuid.uuid4())
+        watch = Watch(api, named(id, other))
+        assert [m.removed.job_id for m in watch.beginning() if m.HasField("removed")] == [id]
+        token = watch.cut()
+        enqueue(api, user, id=id)
+        wait(api, id)
+        again = Watch(api, named(id, other, token=token))
+        assert again.opened.resumed
+        assert sequences(again.beginning(), id) == [1, 2, 3]
+        again.cut()
+
+
+def test_a_token_with_too_many_changes_since_begins_anew(cluster, server, api, user):
+    """A resume reads at most 10,000 jobs. What happened since is in the snapshots."""
+    with held(api) as queue:
+        first = enqueue(api, user, queue)
+        token = cut_at_once(api, filtered(user_id=user))
+        spec = job_pb2.JobSpec(kind="test.noop", user_id=user, queue=queue)
+        for count in (10_000, 1):
+            batch = job_service_pb2.EnqueueBatchRequest(jobs=[spec] * count)
+            assert len(api.jobs.EnqueueBatch(batch, timeout=PATIENCE_S).jobs) == count
+        watch = Watch(api, filtered(user_id=user, token=token))
+        assert not watch.opened.resumed
+        messages = [next(watch.call) for _ in range(20)]
+        assert messages[0].snapshot.job.id == first
+        assert all(m.snapshot.job.state == job_pb2.JOB_STATE_PENDING for m in messages)
+        watch.cut()
+        # The token cannot be used, but it still has to be of the same request.
+        with pytest.raises(grpc.RpcError) as caught:
+            next(api.jobs.Watch(filtered(queue=queue, token=token), timeout=PATIENCE_S))
+        assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+        assert list(violations(caught.value)) == ["resume_token"]
+        # So that the other tests do not wait for them.
+        remove(cluster, server, f"user_id = '{user}'")
 
 
 def test_the_log_goes_on(api, user):
