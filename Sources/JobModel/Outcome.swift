@@ -6,7 +6,7 @@ package enum RunEnd: Sendable, Equatable {
     /// The hard timeout stopped the run.
     case timedOut
     /// The run was stopped because the job was cancelled.
-    case cancelled(reason: String)
+    case cancelled(note: String)
     /// The node shuts down and releases the run.
     case released
     /// The node died.
@@ -50,8 +50,8 @@ package enum OutcomeRules {
         case .timedOut:
             return retried(
                 JobError(message: "the attempt exceeded its timeout", cause: .timeout), after: nil)
-        case .cancelled(let reason):
-            return .final(.cancelled, JobError(message: reason, cause: .cancelled), nil)
+        case .cancelled(let note):
+            return .final(.cancelled, JobError(message: note, cause: .cancelled), nil)
         case .released:
             return .again(
                 .released, JobError(message: "the node that ran the attempt shut down", cause: .released),

@@ -5,7 +5,7 @@
 package struct RunSupervision: Sendable {
     package enum StopReason: Sendable, Equatable {
         case timeout
-        case cancelled(reason: String)
+        case cancelled(note: String)
         /// The node shuts down.
         case released
         /// The node could not renew its lease, so the run may soon belong to another node.
@@ -95,7 +95,7 @@ package struct RunSupervision: Sendable {
         switch (stopReason, result) {
         case (.leaseLost, _): nil
         case (.timeout, _): .timedOut
-        case (.cancelled(let reason), _): .cancelled(reason: reason)
+        case (.cancelled(let note), _): .cancelled(note: note)
         case (.released, .success(let value)), (nil, .success(let value)): .succeeded(value)
         case (.released, .failure): .released
         case (nil, .failure(let error)):

@@ -160,7 +160,7 @@ extension JobStore {
                     change.key)
             ]
             if let token = change.token, let owner = change.node {
-                changes.append(.cancelRequested(change.key, token: token, node: owner, reason: note))
+                changes.append(.cancelRequested(change.key, token: token, node: owner, note: note))
             }
             publish(changes)
             return job

@@ -134,18 +134,18 @@ extension JobStore {
             let sequence: Column<Int64?> = try result.column("sequence")
             let at: Column<Timestamp> = try result.column("at")
             let dueAt: Column<Timestamp?> = try result.column("due_at")
-            let cancelReason: Column<String?> = try result.column("cancel_reason")
+            let cancelNote: Column<String?> = try result.column("cancel_reason")
             for row in result {
                 written[try row[token]] = WrittenEnd(
                     sequence: try row[sequence], at: try row[at], dueAt: try row[dueAt],
-                    cancelReason: try row[cancelReason])
+                    cancelNote: try row[cancelNote])
             }
         }
         var changes: [LocalChange] = []
         let outcomes = runs.map { finished -> Result<FinishResult, StoreError> in
             guard let end = written.removeValue(forKey: finished.token) else { return .success(.stale) }
             guard let sequence = end.sequence else {
-                return .success(.cancelRequested(reason: end.cancelReason ?? ""))
+                return .success(.cancelRequested(note: end.cancelNote ?? ""))
             }
             changes.append(
                 .event(finished.event(sequence: sequence, at: end.at, dueAt: end.dueAt), finished.key))
@@ -159,7 +159,7 @@ extension JobStore {
         var sequence: Int64?
         var at: Timestamp
         var dueAt: Timestamp?
-        var cancelReason: String?
+        var cancelNote: String?
     }
 }
 

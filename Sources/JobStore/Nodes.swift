@@ -79,15 +79,15 @@ struct FindCancels: Command {
     static let statement = ParameterizedStatement<Self>(
         "find_cancels",
         """
-        SELECT token, coalesce(cancel_reason, '') AS reason FROM live
+        SELECT token, coalesce(cancel_reason, '') AS note FROM live
         WHERE state = 'running' AND node = \(\.node) AND cancel_requested_at IS NOT NULL
         """)
 
-    static func read(_ result: QueryResult) throws(PostgresError) -> [(token: Int64, reason: String)] {
+    static func read(_ result: QueryResult) throws(PostgresError) -> [(token: Int64, note: String)] {
         let token: Column<Int64> = try result.column("token")
-        let reason: Column<String> = try result.column("reason")
-        var cancels: [(token: Int64, reason: String)] = []
-        for row in result { cancels.append((try row[token], try row[reason])) }
+        let note: Column<String> = try result.column("note")
+        var cancels: [(token: Int64, note: String)] = []
+        for row in result { cancels.append((try row[token], try row[note])) }
         return cancels
     }
 }
@@ -216,7 +216,7 @@ private struct LostRunReader {
     private let queue: Column<String>
     private let node: Column<String>
     private let policy: Column<String>
-    private let cancelReason: Column<String?>
+    private let cancelNote: Column<String?>
 
     init(_ result: QueryResult) throws(PostgresError) {
         runs = try RunReader(result, isClaim: false)
@@ -224,7 +224,7 @@ private struct LostRunReader {
         queue = try result.column("queue")
         node = try result.column("node")
         policy = try result.column("on_interruption")
-        cancelReason = try result.column("cancel_reason")
+        cancelNote = try result.column("cancel_reason")
     }
 
     func run(_ row: Row) throws(PostgresError) -> ClaimedRun {
@@ -236,7 +236,7 @@ private struct LostRunReader {
         return OrphanedRun(
             run: try run(row), node: try row[node],
             onInterruption: try row.word(policy, "interruption policy", of: "kind \(kind)"),
-            cancelReason: try row[cancelReason])
+            cancelNote: try row[cancelNote])
     }
 }
 
@@ -305,7 +305,7 @@ extension JobStore {
     }
 
     /// The runs of this node that were asked to stop.
-    package func cancelRequests() async throws(StoreError) -> [(token: Int64, reason: String)] {
+    package func cancelRequests() async throws(StoreError) -> [(token: Int64, note: String)] {
         let node = nodeNumber
         return try await run("cancel_requests") { connection throws(PostgresError) in
             try FindCancels.read(try connection.execute(FindCancels(node: node)))

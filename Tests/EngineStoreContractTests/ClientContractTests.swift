@@ -101,8 +101,8 @@ import Testing
             // The run goes on: the request is no error of an attempt yet.
             #expect(job.error == nil && job.attempts.map(\.outcome) == [.running])
             #expect(job.attempts.map(\.startedAt) == [run.startedAt])
-            #expect(try await store.cancelRequests().map(\.reason) == ["first"])
-            #expect(bench.one.changes.cancels.map(\.reason) == ["first"])
+            #expect(try await store.cancelRequests().map(\.note) == ["first"])
+            #expect(bench.one.changes.cancels.map(\.note) == ["first"])
             let events = try await bench.events(run.key.id)
             #expect(events.map(\.type) == [.enqueued, .started, .cancelRequested])
             #expect(events.last?.error == JobError(message: "first", cause: .cancelled))

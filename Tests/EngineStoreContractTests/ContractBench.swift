@@ -41,11 +41,11 @@ final class PublishedChanges: Sendable {
         }
     }
 
-    var cancels: [(token: Int64, node: Int32, reason: String)] {
+    var cancels: [(token: Int64, node: Int32, note: String)] {
         changes.withLock { changes in
             changes.compactMap {
-                if case .cancelRequested(_, let token, let node, let reason) = $0 {
-                    (token, node, reason)
+                if case .cancelRequested(_, let token, let node, let note) = $0 {
+                    (token, node, note)
                 } else {
                     nil
                 }

@@ -172,7 +172,7 @@ private struct Script {
         if random.chance(30) { try await nodes[node].store.endNode() }
         let orphans = try await nodes[1 - node].store.orphans().runs
         let found = orphans.map {
-            "\(name($0.run.key.id)) \($0.node) \($0.onInterruption) \($0.cancelReason ?? "-")"
+            "\(name($0.run.key.id)) \($0.node) \($0.onInterruption) \($0.cancelNote ?? "-")"
         }
         let renewal = try await nodes[node].renew(known: [], lease: Script.lease)
         let strays = renewal.strays.map { name($0.key.id) }.sorted()

@@ -72,12 +72,12 @@ import Testing
             try await two.store.requestCancel(known.key.id, note: "why", for: .all)
             try await two.store.requestCancel(foreign.key.id, note: "not here", for: .all)
             let renewal = try await bench.one.renew(known: [known.token])
-            #expect(renewal.cancels.map(\.token) == [known.token] && renewal.cancels.map(\.reason) == ["why"])
+            #expect(renewal.cancels.map(\.token) == [known.token] && renewal.cancels.map(\.note) == ["why"])
             let found = try #require(renewal.strays.first)
             #expect(renewal.strays.count == 1 && found.token == stray.token && found.key == stray.key)
             #expect(found.attempt == 1 && found.spec.userID == "v" && found.spec.payload.isEmpty)
             let cancels = try await bench.one.store.cancelRequests()
-            #expect(cancels.map(\.token) == [known.token] && cancels.map(\.reason) == ["why"])
+            #expect(cancels.map(\.token) == [known.token] && cancels.map(\.note) == ["why"])
             // The node of the run is told which one, by whom it is asked.
             #expect(two.changes.cancels.map(\.token) == [known.token, foreign.token])
             #expect(two.changes.cancels.first?.node == bench.one.store.nodeNumber)
@@ -112,7 +112,7 @@ import Testing
                 #expect(orphan.node == "two" && orphan.run.key == run.key && orphan.run.attempt == 1)
                 #expect(orphan.run.spec.maxAttempts == 7)
                 #expect(orphan.onInterruption == (run.spec.kind == "once" ? .fail : .retry))
-                #expect(orphan.cancelReason == (run.key == cancelled.key ? "stop" : nil))
+                #expect(orphan.cancelNote == (run.key == cancelled.key ? "stop" : nil))
             }
             let orphan = try #require(orphans.runs.first { $0.run.spec.userID == "a" })
             #expect(try await bench.one.finish(orphan.run, .again(cause: .interrupted)) == .written)

@@ -143,8 +143,8 @@ import Testing
         try await ContractBench.with(implementation) { bench in
             let run = try await bench.start()
             try await bench.one.store.requestCancel(run.key.id, note: "stop it", for: .all)
-            #expect(try await bench.one.finish(run, .again()) == .cancelRequested(reason: "stop it"))
-            #expect(try await bench.one.finish(run, .released) == .cancelRequested(reason: "stop it"))
+            #expect(try await bench.one.finish(run, .again()) == .cancelRequested(note: "stop it"))
+            #expect(try await bench.one.finish(run, .released) == .cancelRequested(note: "stop it"))
             #expect(try await bench.record(run.key.id).state == .running)
             #expect(try await bench.one.finish(run, .cancelled) == .written)
             let job = try await bench.record(run.key.id)

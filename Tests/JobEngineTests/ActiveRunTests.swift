@@ -21,8 +21,8 @@ import Testing
 
     private static let succeeded = Verdict.final(.succeeded, nil, ScriptedRunner.done)
 
-    private static func cancelled(_ reason: String) -> Verdict {
-        .final(.cancelled, JobError(message: reason, cause: .cancelled), nil)
+    private static func cancelled(_ note: String) -> Verdict {
+        .final(.cancelled, JobError(message: note, cause: .cancelled), nil)
     }
 
     /// The node began to stop, or the job was cancelled, while its claim was on the way.
@@ -33,7 +33,7 @@ import Testing
             after: .zero,
             countsAttempt: false)
         let ends: [(RunSupervision.StopReason, [Verdict])] = [
-            (.released, [released]), (.cancelled(reason: "why"), [Self.cancelled("why")]), (.leaseLost, []),
+            (.released, [released]), (.cancelled(note: "why"), [Self.cancelled("why")]), (.leaseLost, []),
         ]
         for (reason, verdicts) in ends {
             let store = ScriptedStore()
@@ -70,7 +70,7 @@ import Testing
 
     /// The run was to be tried again, and the job was cancelled meanwhile.
     @Test func cancelledMeanwhile() async {
-        let store = ScriptedStore([.success(.cancelRequested(reason: "why"))])
+        let store = ScriptedStore([.success(.cancelRequested(note: "why"))])
         #expect(await finish(run(store), ScriptedRunner { _ in throw RunFailure(message: "no") }))
         #expect(store.verdicts.count == 2 && store.verdicts.last == Self.cancelled("why"))
     }
@@ -83,7 +83,7 @@ import Testing
         let run = run(store, naps)
         held.withLock { $0 = run }
         if isGivenUp {
-            run.stop(.cancelled(reason: "why"), grace: .zero)
+            run.stop(.cancelled(note: "why"), grace: .zero)
             run.tick(.now)
         }
         #expect(await !finish(run, ScriptedRunner { _ in ScriptedRunner.done }))
@@ -139,7 +139,7 @@ import Testing
     private struct Saved: Error {}
 
     private static let stops: [RunSupervision.StopReason] = [
-        .timeout, .cancelled(reason: "why"), .released, .leaseLost,
+        .timeout, .cancelled(note: "why"), .released, .leaseLost,
     ]
 
     /// The next attempt may begin, whenever the store answers.

@@ -148,7 +148,7 @@ import Testing
         let runs = store.table(of: pools)
         let pool = pools.add([runner("a")], concurrency: 1)
         pools.beginLease(pools.announcement, ["a": 1])
-        runs.stop(7, reason: "why")
+        runs.stop(7, note: "why")
         let grant = try #require(pools.beginClaim(for: pool))
         runs.start([.sample(token: 7, kind: "a")], under: grant)
         let cancelled = JobError(message: "why", cause: .cancelled)

@@ -113,7 +113,7 @@ final class ScriptedStore: EngineStore {
         await onCheckpoint()
     }
 
-    func cancelRequests() async throws(StoreError) -> [(token: Int64, reason: String)] { [] }
+    func cancelRequests() async throws(StoreError) -> [(token: Int64, note: String)] { [] }
 
     func orphans() async throws(StoreError) -> (runs: [OrphanedRun], unknown: [UnknownPolicy]) { ([], []) }
 

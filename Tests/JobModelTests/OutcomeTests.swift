@@ -72,7 +72,7 @@ import Testing
     @Test func cancelIsFinalWhateverTheBudget() {
         for attempt in 1...3 {
             #expect(
-                verdict(.cancelled(reason: "why"), attempt: attempt)
+                verdict(.cancelled(note: "why"), attempt: attempt)
                     == .final(.cancelled, JobError(message: "why", cause: .cancelled), nil))
         }
     }

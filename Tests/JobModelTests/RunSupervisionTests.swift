@@ -44,7 +44,7 @@ import Testing
 
     @Test func cancelStopsAndGivesUpAfterTheGrace() {
         var run = supervision()
-        #expect(run.stop(.cancelled(reason: "a"), now: at(1)) == .stop)
+        #expect(run.stop(.cancelled(note: "a"), now: at(1)) == .stop)
         #expect(run.tick(at(3.99)) == nil)
         #expect(run.tick(at(4)) == .abandon)
     }
@@ -60,18 +60,18 @@ import Testing
 
     @Test func firstReasonCounts() {
         var run = supervision()
-        _ = run.stop(.cancelled(reason: "first"), now: at(1))
-        #expect(run.stop(.cancelled(reason: "second"), now: at(1)) == nil)
+        _ = run.stop(.cancelled(note: "first"), now: at(1))
+        #expect(run.stop(.cancelled(note: "second"), now: at(1)) == nil)
         #expect(run.stop(.released, now: at(2), grace: .zero) == nil)
-        #expect(run.stopReason == .cancelled(reason: "first"))
+        #expect(run.stopReason == .cancelled(note: "first"))
         // But the shorter grace does.
         #expect(run.tick(at(2)) == .abandon)
-        #expect(run.end(.success(result)) == .cancelled(reason: "first"))
+        #expect(run.end(.success(result)) == .cancelled(note: "first"))
     }
 
     @Test func laterReasonDoesNotLengthenTheGrace() {
         var run = supervision()
-        _ = run.stop(.cancelled(reason: ""), now: at(1))
+        _ = run.stop(.cancelled(note: ""), now: at(1))
         _ = run.stop(.released, now: at(3.5))
         #expect(run.tick(at(4)) == .abandon)
     }
@@ -84,7 +84,7 @@ import Testing
 
     @Test func lostLeaseOutweighsAll() {
         var run = supervision()
-        _ = run.stop(.cancelled(reason: ""), now: at(1))
+        _ = run.stop(.cancelled(note: ""), now: at(1))
         #expect(run.stop(.leaseLost, now: at(2), grace: .seconds(0.5)) == nil)
         #expect(run.stopReason == .leaseLost)
         #expect(run.tick(at(2.5)) == .abandon)
@@ -96,7 +96,7 @@ import Testing
         var run = supervision()
         _ = run.tick(at(10))
         _ = run.tick(at(13))
-        #expect(run.stop(.cancelled(reason: ""), now: at(14)) == nil)
+        #expect(run.stop(.cancelled(note: ""), now: at(14)) == nil)
         #expect(run.stopReason == .timeout)
         // But its end is not to be written any more.
         #expect(run.stop(.leaseLost, now: at(15)) == nil)
@@ -114,7 +114,7 @@ import Testing
     @Test func endAfterEachReason() {
         let reasons: [(RunSupervision.StopReason, success: RunEnd?, failure: RunEnd?)] = [
             (.timeout, .timedOut, .timedOut),
-            (.cancelled(reason: "why"), .cancelled(reason: "why"), .cancelled(reason: "why")),
+            (.cancelled(note: "why"), .cancelled(note: "why"), .cancelled(note: "why")),
             // Finished in time: not given back.
             (.released, .succeeded(result), .released),
             (.leaseLost, nil, nil),

@@ -35,7 +35,7 @@ import Testing
             let spec = JobSpec(kind: "k", userID: "u")
             let first = try await store.enqueue(NewJob(spec: spec, now: .now, by: ada)).job.id
             #expect(try await audit(bench) == ["ada token 10.0.0.1:1234 enqueue \(first)"])
-            _ = try await store.cancel(first, note: "secret reason", by: bob)
+            _ = try await store.cancel(first, note: "secret note", by: bob)
             // It is final: nothing changes.
             _ = try await store.cancel(first, note: "", by: ada)
             _ = try await store.retry(first, by: bob)

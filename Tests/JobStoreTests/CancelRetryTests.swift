@@ -33,20 +33,20 @@ import Testing
     @Test func runningJobIsAskedToStopOnce() async throws {
         try await Bench.with { bench in
             let run = try await bench.start()
-            for reason in ["first", "second"] {
-                #expect(try await bench.store.cancel(run.key.id, note: reason).cancelRequested)
+            for note in ["first", "second"] {
+                #expect(try await bench.store.cancel(run.key.id, note: note).cancelRequested)
             }
             let asked = bench.changes.all.filter { if case .cancelRequested = $0 { true } else { false } }
             #expect(asked.count == 1)
-            if case .cancelRequested(let key, let token, let node, let reason)? = asked.first {
-                #expect(key == run.key && token == run.token && reason == "first")
+            if case .cancelRequested(let key, let token, let node, let note)? = asked.first {
+                #expect(key == run.key && token == run.token && note == "first")
                 #expect(node == bench.store.nodeNumber)
             }
             let requests = try await bench.store.cancelRequests()
-            #expect(requests.map(\.token) == [run.token] && requests.map(\.reason) == ["first"])
+            #expect(requests.map(\.token) == [run.token] && requests.map(\.note) == ["first"])
             #expect(
                 try await bench.store.renew(lease: .seconds(600), known: [], timeout: .seconds(5)).cancels
-                    .map(\.reason) == ["first"])
+                    .map(\.note) == ["first"])
             let peer = try await bench.peer()
             #expect(try await peer.cancelRequests().isEmpty)
         }

@@ -206,6 +206,6 @@ import Testing
         #expect(!LocalChange.log(key, [], isSaved: false).mayBeCommitted)
         #expect(LocalChange.log(key, [], isSaved: true).mayBeCommitted)
         #expect(LocalChange.uncertain.mayBeCommitted)
-        #expect(LocalChange.cancelRequested(key, token: 1, node: 1, reason: "").mayBeCommitted)
+        #expect(LocalChange.cancelRequested(key, token: 1, node: 1, note: "").mayBeCommitted)
     }
 }

@@ -102,7 +102,7 @@ import Testing
                 #expect(orphan.node == "two" && orphan.run.key == run.key)
                 #expect(orphan.run.attempt == 1 && orphan.run.spec.maxAttempts == 7)
                 #expect(orphan.onInterruption == (run.spec.kind == "once" ? .fail : .retry))
-                #expect(orphan.cancelReason == (run.key == cancelled.key ? "stop" : nil))
+                #expect(orphan.cancelNote == (run.key == cancelled.key ? "stop" : nil))
             }
             let orphan = try #require(orphans.first { $0.run.spec.userID == "a" })
             #expect(try await bench.finish(orphan.run, .again(cause: .interrupted)) == .written)

@@ -114,7 +114,7 @@ package final class ModelStore: EngineStore {
         }
     }
 
-    package func cancelRequests() throws(StoreError) -> [(token: Int64, reason: String)] {
+    package func cancelRequests() throws(StoreError) -> [(token: Int64, note: String)] {
         let node = nodeNumber
         return try database.transaction { tables, _ in tables.cancelRequests(of: node) }
     }
@@ -174,7 +174,7 @@ package final class ModelStore: EngineStore {
         case .cancelled(let event, let key): publish([.event(event, key)])
         case .asked(let event, let key, let token, let node):
             publish([
-                .event(event, key), .cancelRequested(key, token: token, node: node, reason: note),
+                .event(event, key), .cancelRequested(key, token: token, node: node, note: note),
             ])
         }
         return job(id)

@@ -110,9 +110,9 @@ extension ModelTables {
             let event = add(.cancelled, to: index, at: now, attempt: jobs[index].attempt, error: error)
             return .cancelled(event, key)
         case .running:
-            guard jobs[index].cancelReason == nil, let run = jobs[index].run else { return .nothing }
+            guard jobs[index].cancelNote == nil, let run = jobs[index].run else { return .nothing }
             audit.append(now)
-            if !defects.contains(.losesCancel) { jobs[index].cancelReason = note }
+            if !defects.contains(.losesCancel) { jobs[index].cancelNote = note }
             let event = add(
                 .cancelRequested, to: index, at: now, attempt: jobs[index].attempt,
                 node: node(run.node)?.name ?? "", error: error)

@@ -63,7 +63,7 @@ extension ModelTables {
             else { return nil }
             return OrphanedRun(
                 run: bare(job), node: node.name, onInterruption: kind.onInterruption,
-                cancelReason: job.cancelReason)
+                cancelNote: job.cancelNote)
         }
     }
 

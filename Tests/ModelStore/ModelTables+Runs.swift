@@ -20,12 +20,12 @@ extension ModelTables {
         _ index: Int, _ finished: FinishedRun, at now: Timestamp
     ) -> (outcome: FinishResult, event: JobEvent?) {
         let attempt = jobs[index].attempt
-        if case .again = finished.verdict, let reason = jobs[index].cancelReason {
-            return (.cancelRequested(reason: reason), nil)
+        if case .again = finished.verdict, let note = jobs[index].cancelNote {
+            return (.cancelRequested(note: note), nil)
         }
         let startedAt = jobs[index].run?.startedAt
         jobs[index].run = nil
-        jobs[index].cancelReason = nil
+        jobs[index].cancelNote = nil
         let event: JobEvent
         let ended: JobEventType
         switch finished.verdict {
@@ -79,10 +79,10 @@ extension ModelTables {
         jobs[index].checkpoint = checkpoint
     }
 
-    package func cancelRequests(of node: Int32) -> [(token: Int64, reason: String)] {
+    package func cancelRequests(of node: Int32) -> [(token: Int64, note: String)] {
         jobs.compactMap { job in
-            guard let run = job.run, run.node == node, let reason = job.cancelReason else { return nil }
-            return (run.token, reason)
+            guard let run = job.run, run.node == node, let note = job.cancelNote else { return nil }
+            return (run.token, note)
         }
     }
 }

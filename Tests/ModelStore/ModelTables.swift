@@ -27,7 +27,7 @@ package struct ModelJob: Sendable {
     package internal(set) var lastAttempt: Int
     package internal(set) var run: Run?
     /// Not nil: somebody asked for the end of the run.
-    package internal(set) var cancelReason: String?
+    package internal(set) var cancelNote: String?
     package internal(set) var checkpoint: [UInt8]?
     package internal(set) var events: [JobEvent] = []
     var attempts: [Attempt] = []
@@ -52,7 +52,7 @@ package struct ModelJob: Sendable {
             dueAt: dueAt,
             startedAt: startedAt, finishedAt: finishedAt, attempt: attempt,
             attemptsUsed: spec.attemptsUsed(attempt: attempt, lastAttempt: lastAttempt),
-            cancelRequested: cancelReason != nil,
+            cancelRequested: cancelNote != nil,
             progress: progress.flatMap { $0.attempt == attempt ? $0.progress : nil }, result: result,
             error: error,
             attempts: attempts, log: log)

@@ -63,7 +63,7 @@ package struct Checker: Sendable {
         for job in tables.jobs {
             let seen = jobs[job.number]
             if seen?.sequence == job.sequence, seen?.token == job.run?.token, seen?.state == job.state,
-                seen?.isCancelRequested == (job.cancelReason != nil)
+                seen?.isCancelRequested == (job.cancelNote != nil)
             {
                 continue
             }
@@ -74,7 +74,7 @@ package struct Checker: Sendable {
             }
             jobs[job.number] = Seen(
                 state: job.state, sequence: job.sequence, attempt: job.attempt, attemptsUsed: attemptsUsed,
-                isCancelRequested: job.cancelReason != nil, token: job.run?.token)
+                isCancelRequested: job.cancelNote != nil, token: job.run?.token)
         }
         for token in tokens.sorted() {
             if token <= greatestToken {
@@ -157,7 +157,7 @@ package struct Checker: Sendable {
 
     package mutating func cancelled(_ id: JobID, _ tables: ModelTables) {
         guard let job = tables.job(id) else { return }
-        if !job.state.isFinal, job.cancelReason == nil {
+        if !job.state.isFinal, job.cancelNote == nil {
             fail(.cancelIsKept, "the request to cancel job \(job.number) was acknowledged and is not there")
         }
     }

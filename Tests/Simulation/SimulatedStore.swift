@@ -211,7 +211,7 @@ final class SimulatedStore: EngineStore {
         }
     }
 
-    func cancelRequests() async throws(StoreError) -> [(token: Int64, reason: String)] {
+    func cancelRequests() async throws(StoreError) -> [(token: Int64, note: String)] {
         try await call("cancelRequests") { store throws(StoreError) in try store.cancelRequests() }
     }
 

@@ -34,7 +34,7 @@ struct OrphanRescue: Sendable {
     private func rescue(_ orphan: OrphanedRun) async {
         let run = orphan.run
         let end: RunEnd =
-            orphan.cancelReason.map { .cancelled(reason: $0) } ?? .interrupted(orphan.onInterruption)
+            orphan.cancelNote.map { .cancelled(note: $0) } ?? .interrupted(orphan.onInterruption)
         let verdict = OutcomeRules.verdict(
             of: end, attemptsUsed: run.attemptsUsed, maxAttempts: run.spec.maxAttempts,
             policy: run.spec.retryPolicy, random: runtime.random())

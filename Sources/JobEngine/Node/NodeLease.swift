@@ -69,7 +69,7 @@ final class NodeLease: Sendable {
                 backoff.reset()
                 renewedAt.withLock { $0 = sentAt }
                 onPeers(renewal.hasPeers)
-                for (token, reason) in renewal.cancels { runs.stop(token, reason: reason) }
+                for (token, note) in renewal.cancels { runs.stop(token, note: note) }
                 let lost = strays.lost(among: renewal.strays, grants: pools.grantWindow)
                 // In tasks of their own: a renewal must not wait for connections that other writes hold.
                 for run in lost { runtime.start { [self] in await release(run) } }
@@ -105,7 +105,7 @@ final class NodeLease: Sendable {
             return try? await store.finish(FinishedRun(run, node: configuration.name, verdict: verdict))
         }
         var outcome = await end(.released)
-        if case .cancelRequested(let reason)? = outcome { outcome = await end(.cancelled(reason: reason)) }
+        if case .cancelRequested(let note)? = outcome { outcome = await end(.cancelled(note: note)) }
         logger.warning(
             "released a run that this node has claimed and never received",
             metadata: ["job": "\(run.key.id)", "outcome": "\(outcome.map { "\($0)" } ?? "unknown")"])

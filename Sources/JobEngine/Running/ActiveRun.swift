@@ -179,8 +179,8 @@ final class ActiveRun: Sendable {
                 context.count(end)
                 context.logger.debug("run ended", metadata: metadata(["end": "\(end.word)"]))
                 onFinished(true)
-            case .success(.cancelRequested(let reason)):
-                write(.cancelled(reason: reason), onFinished)
+            case .success(.cancelRequested(let note)):
+                write(.cancelled(note: note), onFinished)
             case .success(.stale):
                 context.logger.warning(
                     "the end of a run was not written: its lease was lost",

@@ -13,7 +13,7 @@ struct CancelRequests: Sendable {
         while !Task.isCancelled {
             await requested.wait(atMost: .seconds(60), on: runtime)
             guard !Task.isCancelled, let cancels = try? await store.cancelRequests() else { continue }
-            for (token, reason) in cancels { runs.stop(token, reason: reason) }
+            for (token, note) in cancels { runs.stop(token, note: note) }
         }
     }
 }

@@ -5,13 +5,13 @@ import Synchronization
 
 /// The runs of this node, by their token: it starts them, finds those that are to be stopped, and frees their slots.
 final class RunTable: Sendable {
-    /// Reasons to stop that are kept for runs that are not here yet. When there are more, all are dropped: the renewal of
-    /// the lease brings them again.
+    /// Requests to stop that are kept for runs that have not started here yet. When there are more, all are dropped: the
+    /// renewal of the lease brings them again.
     private static let earlyStopsMax = 10_000
 
     private struct State {
         var runs = DenseMap<Int64, ActiveRun>()
-        /// By token. The claim of such a run may be committed, and its answer on the way.
+        /// The notes of these requests by token. The claim of such a run may be committed, and its response on the way.
         var earlyStops: [Int64: String] = [:]
     }
 
@@ -57,12 +57,12 @@ final class RunTable: Sendable {
         _ claimed: ClaimedRun, in pool: RunnerPool, _ runner: any JobRunner, under grant: StartGrant
     ) {
         let run = ActiveRun(claimed, definition: runner.definition, pool: pool, context: context)
-        let (isFirst, stopReason) = state.withLock { state in
+        let (isFirst, note) = state.withLock { state in
             state.runs[claimed.token] = run
-            let stop = state.earlyStops.isEmpty ? nil : state.earlyStops.removeValue(forKey: claimed.token)
-            return (state.runs.count == 1, stop)
+            let note = state.earlyStops.isEmpty ? nil : state.earlyStops.removeValue(forKey: claimed.token)
+            return (state.runs.count == 1, note)
         }
-        if let stopReason { run.stop(.cancelled(reason: stopReason)) }
+        if let note { run.stop(.cancelled(note: note)) }
         // After the run is in the table: the end of the lease and of the node first forbid starts and then stop what is
         // in the table, so that either finds it.
         if !pools.startRun(in: pool, under: grant) { run.stop(.released, grace: .zero) }
@@ -73,14 +73,14 @@ final class RunTable: Sendable {
 
     // MARK: Stop
 
-    func stop(_ token: Int64, reason: String) {
+    func stop(_ token: Int64, note: String) {
         let run = state.withLock { state in
             if let run = state.runs[token] { return Optional(run) }
             if state.earlyStops.count >= Self.earlyStopsMax { state.earlyStops = [:] }
-            state.earlyStops[token] = reason
+            state.earlyStops[token] = note
             return nil
         }
-        run?.stop(.cancelled(reason: reason))
+        run?.stop(.cancelled(note: note))
     }
 
     func stopAll(_ reason: RunSupervision.StopReason, grace: Duration) {

@@ -56,7 +56,7 @@ package protocol EngineStore: Sendable {
     func save(checkpoint: [UInt8], of key: JobKey, token: Int64) async throws(StoreError)
 
     /// The runs of this node that were asked to stop.
-    func cancelRequests() async throws(StoreError) -> [(token: Int64, reason: String)]
+    func cancelRequests() async throws(StoreError) -> [(token: Int64, note: String)]
 
     // MARK: Maintenance of the cluster
 

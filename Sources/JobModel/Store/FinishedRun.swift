@@ -20,7 +20,7 @@ package enum FinishResult: Sendable, Equatable {
     case written
     /// The run was to be tried again, but its cancellation has been requested. Nothing was written; the caller
     /// must end it as cancelled.
-    case cancelRequested(reason: String)
+    case cancelRequested(note: String)
     /// The run has lost its lease. Nothing was written.
     case stale
 }

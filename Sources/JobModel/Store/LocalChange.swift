@@ -10,5 +10,5 @@ package enum LocalChange: Sendable {
     /// A write failed, and it is unknown whether it took effect.
     case uncertain
     /// A run, which is on `node`, was asked to stop.
-    case cancelRequested(JobKey, token: Int64, node: Int32, reason: String)
+    case cancelRequested(JobKey, token: Int64, node: Int32, note: String)
 }

@@ -25,8 +25,8 @@ package struct NodeDescription: Sendable {
 package struct Renewal: Sendable {
     /// Whether the lease was renewed. Otherwise it had ended, and the node's runs are no longer its own.
     package var isAlive: Bool
-    /// The token and the reason of each run of this node that was asked to stop.
-    package var cancels: [(token: Int64, reason: String)]
+    /// The token of each run of this node that was asked to stop, and the note of the call.
+    package var cancels: [(token: Int64, note: String)]
     /// The runs that the database has for this node and the node does not know: their claim was committed, but
     /// its result was lost.
     package var strays: [ClaimedRun]
@@ -34,7 +34,7 @@ package struct Renewal: Sendable {
     package var hasPeers: Bool
 
     package init(
-        isAlive: Bool, cancels: [(token: Int64, reason: String)], strays: [ClaimedRun], hasPeers: Bool
+        isAlive: Bool, cancels: [(token: Int64, note: String)], strays: [ClaimedRun], hasPeers: Bool
     ) {
         self.isAlive = isAlive
         self.cancels = cancels
@@ -48,13 +48,13 @@ package struct OrphanedRun: Sendable {
     package var run: ClaimedRun
     package var node: String
     package var onInterruption: Interruption
-    package var cancelReason: String?
+    package var cancelNote: String?
 
-    package init(run: ClaimedRun, node: String, onInterruption: Interruption, cancelReason: String?) {
+    package init(run: ClaimedRun, node: String, onInterruption: Interruption, cancelNote: String?) {
         self.run = run
         self.node = node
         self.onInterruption = onInterruption
-        self.cancelReason = cancelReason
+        self.cancelNote = cancelNote
     }
 }
 
