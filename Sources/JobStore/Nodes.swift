@@ -192,7 +192,7 @@ extension Statement {
 extension SQL {
     fileprivate static var endedNodes: SQL { "SELECT id FROM node WHERE ended_at IS NOT NULL" }
 
-    /// Selects running jobs, for `RunReader`, with user, queue, node, policy and cancel reason. They are found
+    /// Selects running jobs, for `RunReader`, with user, queue, node, policy and cancel note. They are found
     /// first, because they are few, however large the tables are.
     fileprivate static func lostRuns(where condition: SQL) -> SQL {
         """
