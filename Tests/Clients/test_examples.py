@@ -176,8 +176,13 @@ class TokenWatches(job_service_pb2_grpc.JobServiceServicer):
     ) -> Iterator[job_service_pb2.WatchResponse]:
         self.requests.append(request)
         if len(self.requests) == 1:
-            yield from self._broken_watch()
-            context.abort(grpc.StatusCode.UNAVAILABLE, "the watch is broken by the test")
+            yield from self._broken_watch(context)
+        yield from self._later_watch(request, context)
+
+    def _later_watch(
+        self, request: job_service_pb2.WatchRequest, context: grpc.ServicerContext
+    ) -> Iterator[job_service_pb2.WatchResponse]:
+        """A watch after the first one. It goes on from the token."""
         yield self._opened(resumed=True)
         yield self._event(2, job_service_pb2.JOB_EVENT_TYPE_STARTED, job_pb2.JOB_STATE_RUNNING)
         yield from self._rest()
@@ -195,7 +200,8 @@ class TokenWatches(job_service_pb2_grpc.JobServiceServicer):
         event = job_service_pb2.JobEvent(job_id=self.job_id, sequence=sequence, type=kind, state=state)
         return job_service_pb2.WatchResponse(lifecycle=event)
 
-    def _broken_watch(self) -> Iterator[job_service_pb2.WatchResponse]:
+    def _broken_watch(self, context: grpc.ServicerContext) -> Iterator[job_service_pb2.WatchResponse]:
+        """The first watch. It ends the call with UNAVAILABLE."""
         yield self._opened(resumed=False)
         yield self._snapshot(1, job_pb2.JOB_STATE_PENDING)
         complete = job_service_pb2.SnapshotsComplete()
@@ -205,6 +211,7 @@ class TokenWatches(job_service_pb2_grpc.JobServiceServicer):
         progress = job_service_pb2.ProgressEvent(job_id=self.job_id, attempt=1, progress=job_pb2.Progress())
         yield job_service_pb2.WatchResponse(progress=progress)
         yield job_service_pb2.WatchResponse()
+        context.abort(grpc.StatusCode.UNAVAILABLE, "the watch is broken by the test")
 
     def _rest(self) -> Iterator[job_service_pb2.WatchResponse]:
         """The events after the one that the broken watch ended with."""
@@ -252,13 +259,9 @@ class RefusedToken(TokenWatches):
         #: Whether the client has left the second watch by the time that it begins the third one.
         self.was_left = False
 
-    def Watch(
+    def _later_watch(
         self, request: job_service_pb2.WatchRequest, context: grpc.ServicerContext
     ) -> Iterator[job_service_pb2.WatchResponse]:
-        self.requests.append(request)
-        if len(self.requests) == 1:
-            yield from self._broken_watch()
-            context.abort(grpc.StatusCode.UNAVAILABLE, "the watch is broken by the test")
         if request.resume_token:
             # Before the first message, because a client may leave as soon as it has that.
             if not context.add_callback(self._second_ended.set):
