@@ -1,5 +1,6 @@
 import ArgumentParser
 import JobModel
+import SignalboxClient
 import SignalboxProto
 import GRPC
 
@@ -29,12 +30,6 @@ extension Status {
 
     /// The wrong fields, if the status has any.
     var violations: [StatusDetails.Violation] { decodedDetails?.badRequest ?? [] }
-
-    var retryDelay: Duration? { decodedDetails?.retryDelay }
-
-    private var decodedDetails: StatusDetails? {
-        details.isEmpty ? nil : try? StatusDetails.decode(details)
-    }
 
     /// The message, and a line for each wrong field.
     var explanation: [String] {

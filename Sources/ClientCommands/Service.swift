@@ -77,7 +77,11 @@ struct Service: Sendable {
         var token: ExactText = ""
         repeat {
             let answer = try await call(method, request(token), Response.self)
-            token = answer.message[keyPath: next]
+            let following = answer.message[keyPath: next]
+            guard following.isEmpty || following != token else {
+                throw Status(.internalError, "the server returned the token of the same page again")
+            }
+            token = following
             guard try show(answer) else { return }
         } while !token.isEmpty
     }

@@ -17,12 +17,9 @@ struct Watcher {
     /// Whether the server was reached before. Until then, the first failure ends the watch.
     var wasReached = false
 
-    /// The longest delay before a reconnect that the server may request, when it exceeds the client's own
-    /// backoff.
-    static let askedDelayMax = Duration.seconds(60)
-
-    private var backoff = Backoff(initial: .milliseconds(200), most: .seconds(5))
-    private var lastHeard: ContinuousClock.Instant?
+    private var retry = WatchRetry(
+        SignalboxClient.Retry(initialDelay: .milliseconds(200), maxDelay: .seconds(5)), patience: patience,
+        renewsToken: false, now: .now)
 
     init(target: ClientSettings, session: WatchSession, printer: WatchPrinter, wasReached: Bool = false) {
         self.target = target
@@ -46,7 +43,6 @@ struct Watcher {
     }
 
     private mutating func connectUntilOver() async throws {
-        lastHeard = .now
         while true {
             do {
                 if try await follow() { return }
@@ -54,22 +50,17 @@ struct Watcher {
             } catch let status as Status {
                 // The last event may have arrived before the connection was lost.
                 if session.isOver { return }
-                try await pause(status)
+                let isRefused = session.dropToken(refusedBy: status)
+                try await pause(isRefused ? Status(.unavailable, status.message) : status)
             }
         }
     }
 
     /// Waits before the next connection, or throws the status if another attempt would fail in the same way.
     private mutating func pause(_ status: Status) async throws {
-        let silence = (lastHeard ?? .now).duration(to: .now)
-        guard wasReached, !status.isPermanent, silence < Self.patience else { throw status }
-        let delay = Self.delay(own: backoff.next(), asked: status.retryDelay)
+        guard wasReached, let delay = retry.delay(after: status, now: .now) else { throw status }
         try await printer.note("\(status.explanation[0]); trying again in \(delay.brief)")
         try await Task.sleep(for: delay)
-    }
-
-    static func delay(own: Duration, asked: Duration?) -> Duration {
-        max(own, min(asked ?? .zero, askedDelayMax))
     }
 
     /// Follows the watch on one connection. Returns whether the watch is over.
@@ -86,19 +77,21 @@ struct Watcher {
     }
 
     private mutating func read(_ service: Service) async throws -> Bool {
+        retry.connects()
         let stream = WatchStream(
             try await service.client.serverStreaming(
                 JobServiceMethod.watch, session.request().encode(), metadata: service.metadata))
         while let bytes = try await stream.next() {
             wasReached = true
-            lastHeard = .now
-            backoff.reset()
             let response = try WatchResponse.decodeAnswer(bytes)
+            retry.receives(response.event, now: .now)
             if let update = session.receive(response) {
                 try await printer.show(update, bytes: update == response.event ? bytes : nil)
             }
             switch response.event {
-            case .opened: session.heartbeatInterval.map(stream.expectHeartbeats)
+            case .opened:
+                session.heartbeatInterval.map(stream.expectHeartbeats)
+                if session.mustReconnect { throw WatchSession.notResumed }
             case .snapshotsComplete:
                 if case .all = session.subject { try await lookUpMissing(service) }
             default: break

@@ -147,18 +147,20 @@ struct EmbeddedJobs: JobQueue {
     }
 
     func cancel(_ id: UUID, note: String, expectedSequence sequence: Int?) async throws -> Job {
-        Job(
+        let sequence = try expectedSequence(sequence)
+        return Job(
             try await run { operations, caller throws(ServiceError) in
                 try await operations.jobs.cancel(
-                    JobID(id), note: ExactText(note), expectedSequence: Int64(sequence ?? 0), by: caller)
+                    JobID(id), note: ExactText(note), expectedSequence: sequence, by: caller)
             })
     }
 
     func retry(_ id: UUID, expectedSequence sequence: Int?) async throws -> Job {
-        Job(
+        let sequence = try expectedSequence(sequence)
+        return Job(
             try await run { operations, caller throws(ServiceError) in
                 try await operations.jobs.retry(
-                    JobID(id), expectedSequence: Int64(sequence ?? 0), by: caller)
+                    JobID(id), expectedSequence: sequence, by: caller)
             })
     }
 

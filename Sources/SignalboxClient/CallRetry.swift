@@ -1,6 +1,6 @@
-import GRPC
+package import GRPC
 import SignalboxJobs
-import SignalboxProto
+package import SignalboxProto
 import Support
 
 /// Whether and when a call, or the connection of a watch, is tried again. Pure: times and random numbers come in.
@@ -28,7 +28,7 @@ struct CallRetry {
 }
 
 /// Whether and when a watch connects again. Pure: times and random numbers come in.
-struct WatchRetry {
+package struct WatchRetry: Sendable {
     private var backoff: Backoff
     private let patience: Duration
     /// Each connection has a new token: the end of one that was good is not the end of the watch.
@@ -42,27 +42,34 @@ struct WatchRetry {
     /// each time, for example because of an event that it cannot read.
     private var failsSince: ContinuousClock.Instant?
 
-    init(_ retry: SignalboxClient.Retry, patience: Duration, renewsToken: Bool, now: ContinuousClock.Instant)
-    {
+    package init(
+        _ retry: SignalboxClient.Retry, patience: Duration, renewsToken: Bool, now: ContinuousClock.Instant
+    ) {
         backoff = Backoff(retry)
         self.patience = patience
         self.renewsToken = renewsToken
         silentSince = now
     }
 
-    mutating func connects() { hasHeard = false }
+    package mutating func connects() { hasHeard = false }
 
-    /// An event has come.
-    mutating func progresses() { failsSince = nil }
-
-    mutating func receives(now: ContinuousClock.Instant) {
+    package mutating func receives(_ event: WatchEvent, now: ContinuousClock.Instant) {
         (wasOpen, hasHeard) = (true, true)
+        switch event {
+        // Each connection begins with it, also one that fails at once.
+        case .opened: return
+        // They do not show that the watch gets on, because each connection may bring them again.
+        case .snapshot, .snapshotsComplete, .removed, .other: break
+        case .progress, .log, .heartbeat: backoff.reset()
+        case .lifecycle:
+            backoff.reset()
+            failsSince = nil
+        }
         silentSince = now
-        backoff.reset()
     }
 
     /// Nil: the status is the end of the watch.
-    mutating func delay(
+    package mutating func delay(
         after status: Status, now: ContinuousClock.Instant, random: Double = .random(in: 0..<1)
     ) -> Duration? {
         guard now - silentSince < patience else { return nil }
@@ -88,6 +95,6 @@ extension Backoff {
 }
 
 extension Status {
-    var decodedDetails: StatusDetails? { details.isEmpty ? nil : try? StatusDetails.decode(details) }
-    fileprivate var retryDelay: Duration? { decodedDetails?.retryDelay }
+    package var decodedDetails: StatusDetails? { details.isEmpty ? nil : try? StatusDetails.decode(details) }
+    package var retryDelay: Duration? { decodedDetails?.retryDelay }
 }

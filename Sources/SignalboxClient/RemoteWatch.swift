@@ -44,11 +44,12 @@ actor RemoteWatch {
             if session.isOver { return nil }
             do {
                 try await read()
-            } catch let status as Status {
+            } catch var status as Status {
                 if status.code == .unavailable, let stream {
                     await caller.connector.giveUpIfClosed(stream.connection)
                 }
                 stream = nil
+                if session.dropToken(refusedBy: status) { status.code = .unavailable }
                 // The last event may have come before the connection was lost.
                 if session.isOver { return nil }
                 guard mayRetry, await !caller.connector.hasEnded,
@@ -73,11 +74,12 @@ actor RemoteWatch {
             return
         }
         let response = try WatchResponse.decodeAnswer(bytes)
-        retry.receives(now: now())
+        retry.receives(response.event, now: now())
         add(session.receive(response))
         switch response.event {
-        case .lifecycle: retry.progresses()
-        case .opened: session.heartbeatInterval.map(stream.messages.expectHeartbeats)
+        case .opened:
+            session.heartbeatInterval.map(stream.messages.expectHeartbeats)
+            if session.mustReconnect { throw WatchSession.notResumed }
         case .snapshotsComplete:
             if case .all = session.subject { try await lookUpMissing() }
         default: break

@@ -160,7 +160,7 @@ public struct SignalboxClient: JobQueue {
     /// Cancels a job.
     public func cancel(_ id: UUID, note: String, expectedSequence sequence: Int?) async throws -> Job {
         let request = CancelRequest(
-            jobID: "\(JobID(id))", note: ExactText(note), expectedSequence: Int64(sequence ?? 0))
+            jobID: "\(JobID(id))", note: ExactText(note), expectedSequence: try expectedSequence(sequence))
         return Job(try await call(JobServiceMethod.cancel, request, as: JobResponse.self).job)
     }
 
@@ -169,7 +169,7 @@ public struct SignalboxClient: JobQueue {
     /// The call is made again after `unavailable` only with an expected sequence. `aborted` can then mean that an
     /// earlier try has taken effect.
     public func retry(_ id: UUID, expectedSequence sequence: Int?) async throws -> Job {
-        let request = RetryRequest(jobID: "\(JobID(id))", expectedSequence: Int64(sequence ?? 0))
+        let request = RetryRequest(jobID: "\(JobID(id))", expectedSequence: try expectedSequence(sequence))
         return Job(
             try await call(
                 JobServiceMethod.retry, request, isSafe: sequence != nil, as: JobResponse.self

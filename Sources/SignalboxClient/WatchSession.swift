@@ -12,8 +12,10 @@ import Support
 /// A new connection resumes at the latest resume token, with the same jobs or filter. What the server repeats from there is
 /// left out by the sequences of the jobs. Before the first token, named jobs resume by `after_sequence`.
 ///
-/// If the server cannot resume at the token, it begins with snapshots. In a watch of a user or queue, the snapshots of jobs
-/// that have changed stand for the events that were missed, and `unaccounted` are the jobs that are not live any more.
+/// If the server cannot resume at the token, it begins with snapshots, or refuses the token. The token is dropped then. A
+/// watch of named jobs connects once more and resumes by `after_sequence`, which the server ignores beside a token. In a
+/// watch of a user or queue, the snapshots of jobs that have changed stand for the events that were missed, and
+/// `unaccounted` are the jobs that are not live any more.
 package struct WatchSession: Sendable {
     package enum Subject: Sendable, Equatable {
         case jobs([JobID])
@@ -24,6 +26,11 @@ package struct WatchSession: Sendable {
     /// The number of jobs whose sequences a watch of a user or queue remembers. Events of further jobs may be given again
     /// after a reconnection.
     static let knownMax = 100_000
+    /// A watch of a user or queue remembers at least so many of the jobs that have become final last, and at most twice as
+    /// many: after a reconnection the server repeats some events from before the token too.
+    static let endedMin = 10_000
+    /// The bounds of the time between two heartbeats, whatever the server says.
+    static let heartbeatIntervals = Duration.milliseconds(10) ... .seconds(3600)
 
     private struct Known {
         var sequence: Int64
@@ -38,12 +45,21 @@ package struct WatchSession: Sendable {
     package let subject: Subject
     private let includesLog: Bool
     private var known: [JobID: Known] = [:]
-    /// The jobs of a user or queue that have become final since the latest token: events of these may be repeated.
-    private var ended: [JobID] = []
+    /// The jobs of a user or queue that have become final, in two generations of up to `endedMin`.
+    private var ended: Set<JobID> = []
+    private var endedBefore: Set<JobID> = []
     private var resumeToken: ExactText = ""
+    /// The jobs of a user or queue that were live when last heard of, and were not among this connection's snapshots.
+    private var missing: Set<JobID> = []
+    /// The token that came with the snapshots. It is used once the missing jobs are looked up, because a watch that resumes
+    /// there does not find them again.
+    private var tokenAfterMissing: ExactText?
     private var connection = 0
     private var isComplete = false
     private var isResumed = false
+    /// Whether this connection is of no use, because the server did not resume it: its messages are to be ignored, and the
+    /// next request asks for what is missing.
+    package private(set) var mustReconnect = false
     /// The time between two heartbeats on this connection. Nil: the server has not said it.
     package private(set) var heartbeatInterval: Duration?
 
@@ -61,10 +77,17 @@ package struct WatchSession: Sendable {
         }
     }
 
+    /// The end of a connection that `mustReconnect`.
+    package static let notResumed = Status(
+        .unavailable, "the server cannot resume the watch at its token: it resumes after the last events")
+
     /// For a new connection.
     package mutating func request() -> WatchRequest {
         connection += 1
         isResumed = false
+        mustReconnect = false
+        missing = []
+        tokenAfterMissing = nil
         heartbeatInterval = nil
         switch subject {
         case .jobs(let ids):
@@ -86,21 +109,53 @@ package struct WatchSession: Sendable {
 
     /// The new part of a message. Nil: it has none.
     package mutating func receive(_ response: WatchResponse) -> WatchEvent? {
+        guard isWanted(response.event) else { return nil }
         let event = receive(response.event)
-        if !response.resumeToken.isEmpty {
-            resumeToken = response.resumeToken
-            // Events from before the token are not repeated.
-            for id in ended where known[id]?.state?.isFinal == true { known[id] = nil }
-            ended = []
+        if !response.resumeToken.isEmpty, !mustReconnect {
+            if missing.isEmpty {
+                resumeToken = response.resumeToken
+            } else {
+                tokenAfterMissing = response.resumeToken
+            }
         }
         return event
+    }
+
+    /// Drops the resume token if the server has refused it, and nothing else of the request: the next request is made
+    /// without it. Returns whether it was so.
+    package mutating func dropToken(refusedBy status: Status) -> Bool {
+        guard !resumeToken.isEmpty, status.code == .invalidArgument,
+            let fields = status.decodedDetails?.badRequest.map(\.field),
+            !fields.isEmpty, fields.allSatisfy({ $0 == "resume_token" })
+        else { return false }
+        resumeToken = ""
+        return true
+    }
+
+    /// Whether the message is about a job of the watch, or about none.
+    private func isWanted(_ event: WatchEvent) -> Bool {
+        guard case .jobs = subject else { return true }
+        return switch event {
+        case .snapshot(let job): known[job.id] != nil
+        case .lifecycle(let change): known[change.jobID] != nil
+        case .progress(let id, _, _), .log(let id, _), .removed(let id): known[id] != nil
+        case .opened, .snapshotsComplete, .heartbeat, .other: true
+        }
     }
 
     private mutating func receive(_ event: WatchEvent) -> WatchEvent? {
         switch event {
         case .opened(let resumed, let interval):
             isResumed = resumed
-            heartbeatInterval = interval > .zero ? interval : nil
+            let bounds = Self.heartbeatIntervals
+            heartbeatInterval =
+                interval > .zero ? min(max(interval, bounds.lowerBound), bounds.upperBound) : nil
+            if !resumed, !resumeToken.isEmpty {
+                resumeToken = ""
+                if case .jobs = subject {
+                    mustReconnect = known.values.contains { $0.sequence > 0 || $0.logNumber > 0 }
+                }
+            }
             return nil
         case .snapshot(let job):
             // The last event of a named job follows its snapshot, and has the result.
@@ -127,6 +182,9 @@ package struct WatchSession: Sendable {
             known[id]?.logNumber = newest.number
             return .log(id, fresh)
         case .snapshotsComplete:
+            if case .all = subject, !isResumed {
+                missing = Set(known.filter { $0.value.connection != connection && !isOver($0.key) }.keys)
+            }
             guard !isComplete else { return nil }
             isComplete = true
             return event
@@ -165,13 +223,16 @@ package struct WatchSession: Sendable {
     package func unaccounted() -> [JobID] {
         switch subject {
         case .jobs(let ids): ids.filter { !isOver($0) }
-        case .all where isResumed: []
-        case .all: known.filter { $0.value.connection != connection && !isOver($0.key) }.map(\.key)
+        case .all: Array(missing)
         }
     }
 
     /// The update for a job that was looked up. The record is nil if the job does not exist any more.
     package mutating func account(for id: JobID, _ job: JobRecord?) -> WatchEvent? {
+        if missing.remove(id) != nil, missing.isEmpty, let token = tokenAfterMissing {
+            resumeToken = token
+            tokenAfterMissing = nil
+        }
         guard let job else { return remove(id) }
         return take(job)
     }
@@ -186,21 +247,15 @@ package struct WatchSession: Sendable {
         known[id].map { $0.isRemoved || $0.state?.isFinal == true } ?? false
     }
 
-    /// Whether a named job ended without success, or was removed before its end was known.
+    /// Whether a named job ended without success, or was removed before its end was known. False in a watch of a user or
+    /// queue.
     package var hasFailures: Bool {
-        known.values.contains { $0.isRemoved || $0.state == .failed || $0.state == .cancelled }
+        guard case .jobs = subject else { return false }
+        return known.values.contains { $0.isRemoved || $0.state == .failed || $0.state == .cancelled }
     }
 
     private mutating func note(_ id: JobID, _ sequence: Int64, _ state: JobModel.JobState?) {
         if case .all = subject {
-            if state?.isFinal == true {
-                // Without a token nothing is repeated.
-                guard !resumeToken.isEmpty, ended.count < Self.knownMax else {
-                    known[id] = nil
-                    return
-                }
-                ended.append(id)
-            }
             guard known[id] != nil || known.count < Self.knownMax else { return }
         }
         var entry = known[id] ?? Known(sequence: 0)
@@ -208,6 +263,15 @@ package struct WatchSession: Sendable {
         entry.state = state ?? entry.state
         entry.connection = connection
         known[id] = entry
+        if case .all = subject, state?.isFinal == true { remember(ended: id) }
+    }
+
+    private mutating func remember(ended id: JobID) {
+        ended.insert(id)
+        guard ended.count >= Self.endedMin else { return }
+        for id in endedBefore.subtracting(ended) where isOver(id) { known[id] = nil }
+        endedBefore = ended
+        ended = []
     }
 
     private mutating func touch(_ id: JobID) {

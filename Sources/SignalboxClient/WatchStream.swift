@@ -16,8 +16,11 @@ package final class WatchStream: Sendable {
     private let messages: ResponseStream
     private let state = Mutex(State())
 
-    package init(_ messages: ResponseStream) {
+    /// - Parameter silence: the time without a message after which the call is ended, until `expectHeartbeats` says
+    ///   otherwise. Positive.
+    package init(_ messages: ResponseStream, silence: Duration = .seconds(45)) {
         self.messages = messages
+        expectHeartbeats(every: silence / 3)
     }
 
     deinit {

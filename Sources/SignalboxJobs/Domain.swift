@@ -28,6 +28,21 @@ extension Job {
     }
 }
 
+/// The `expected_sequence` of a request, in which 0 stands for any. The caller's 0 is refused: it would change a job of any
+/// sequence.
+package func expectedSequence(_ sequence: Int?) throws(SignalboxError) -> Int64 {
+    guard let sequence else { return 0 }
+    guard sequence > 0 else {
+        throw SignalboxError(
+            .invalidArgument,
+            "the expected sequence is \(sequence): sequences begin at 1; nil stands for any",
+            violations: [
+                .init(field: "expected_sequence", reason: "OUT_OF_RANGE", description: "must be 1 or more")
+            ])
+    }
+    return Int64(sequence)
+}
+
 extension Job.Progress {
     package init(_ progress: JobModel.Progress) {
         self.init(

@@ -47,8 +47,8 @@ public protocol JobQueue: Sendable {
     ///
     /// - Parameters:
     ///   - note: a message for people, which becomes that of the job's failure; at most 1,024 bytes.
-    ///   - sequence: the sequence that the job must have; if it has another one, nothing is done, and `aborted` is thrown.
-    ///     Nil: any.
+    ///   - sequence: the sequence that the job must have, 1 or more; if it has another one, nothing is done, and `aborted`
+    ///     is thrown. Nil: any.
     func cancel(_ id: UUID, note: String, expectedSequence sequence: Int?) async throws -> Job
 
     /// Returns a failed or cancelled job to its queue, with a new budget of attempts. Throws `failedPrecondition` in other
@@ -175,6 +175,11 @@ public struct PagedList<Element: Sendable & Hashable>: AsyncSequence, Sendable {
         public mutating func next() async throws -> Element? {
             while elements.isEmpty, !isLastPage {
                 let page = try await fetch(token)
+                // Such a list would never end.
+                guard page.nextToken == nil || page.nextToken != token else {
+                    throw SignalboxError(
+                        .internalError, "the server returned the token of the same page again")
+                }
                 elements = page.elements[...]
                 token = page.nextToken
                 isLastPage = token == nil
@@ -253,8 +258,12 @@ extension JobQueue {
     }
 
     private func waitUntilFinal(_ id: UUID) async throws -> Job {
-        for try await _ in watch(.job(id)) {}
-        return try await job(id)
+        while true {
+            for try await _ in watch(.job(id)) {}
+            let job = try await job(id)
+            // A retry may have returned it to its queue in between.
+            if job.state.isFinal { return job }
+        }
     }
 
     /// Waits for a job's result.

@@ -85,6 +85,15 @@ import Testing
         }
     }
 
+    @Test func aPageThatNamesItselfEndsTheList() async throws {
+        let method = Method.unary(AdminServiceMethod.listNodes) { _, _ in
+            ListNodesResponse(nodes: [], nextPageToken: "again").encode()
+        }
+        try await serving([method]) { address in
+            #expect(await exitCode(["--server", address], of: NodesCommand.self) == 5)
+        }
+    }
+
     @Test func pagesUpToTheLimit() async throws {
         let (requests, continuation) = AsyncStream<ListJobsRequest>.makeStream()
         let method = Method.unary(JobServiceMethod.listJobs) { bytes, _ in
@@ -170,13 +179,5 @@ import Testing
             let arguments = [Sample.id.description, "--after", "3", "--server", address]
             #expect(await exitCode(arguments, of: WatchCommand.self) == 1)
         }
-    }
-
-    @Test func theServerMayAskForALongerDelay() {
-        func delay(asked: Duration?) -> Duration { Watcher.delay(own: .seconds(2), asked: asked) }
-        #expect(delay(asked: nil) == .seconds(2))
-        #expect(delay(asked: .seconds(1)) == .seconds(2))
-        #expect(delay(asked: .seconds(20)) == .seconds(20))
-        #expect(delay(asked: .seconds(2000)) == Watcher.askedDelayMax)
     }
 }

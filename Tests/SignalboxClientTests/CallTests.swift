@@ -104,6 +104,30 @@ import Testing
         #expect(tokens.withLock { $0 } == ["", "a", "b"])
     }
 
+    @Test func aPageThatNamesItselfEndsTheList() async throws {
+        let method = Method.unary(JobServiceMethod.listJobs) { _, _ in
+            ListJobsResponse(jobs: [Sample.job()], nextPageToken: "again").encode()
+        }
+        try await FakeServer.with([method]) { port async throws in
+            let jobs = try client(port).jobs()
+            let error = try await error { for try await _ in jobs {} }
+            #expect(error.code == .internalError)
+        }
+    }
+
+    /// On the wire 0 stands for any sequence.
+    @Test func anExpectedSequenceOfZeroIsRefused() async throws {
+        let client = try client(1)
+        for sequence in [0, -1] {
+            let errors = [
+                try await error { _ = try await client.cancel(UUID(), note: "", expectedSequence: sequence) },
+                try await error { _ = try await client.retry(UUID(), expectedSequence: sequence) },
+            ]
+            #expect(errors.allSatisfy { $0.code == .invalidArgument })
+            #expect(errors.allSatisfy { $0.violations.map(\.field) == ["expected_sequence"] })
+        }
+    }
+
     @Test func serverInfo() async throws {
         let method = Method.unary(InfoServiceMethod.getServerInfo) { _, _ in
             GetServerInfoResponse(

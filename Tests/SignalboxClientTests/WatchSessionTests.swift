@@ -1,6 +1,7 @@
+import Foundation
+import GRPC
 import JobModel
 import SignalboxProto
-import GRPC
 import Support
 import Testing
 
@@ -144,10 +145,99 @@ import Testing
         // The job was retried meanwhile.
         let retried = WatchEvent.lifecycle(Sample.event(.retried, sequence: 4))
         #expect(session.take(retried) == retried)
-        // Behind a token nothing is repeated, and final jobs are forgotten.
+        // Some events from before a token are repeated too.
         let ended = WatchEvent.lifecycle(Sample.event(.succeeded, sequence: 5, id: Sample.other))
         #expect(session.receive(WatchResponse(ended, resumeToken: "two")) == ended)
-        #expect(session.take(ended) == ended)
+        #expect(session.request().resumeToken == "two")
+        #expect(session.take(.opened(resumed: true, heartbeatInterval: .seconds(15))) == nil)
+        #expect(session.take(ended) == nil)
+    }
+
+    @Test func theLatestFinalJobsAreRemembered() {
+        var session = WatchSession(.all(userID: "ada", queue: ""))
+        _ = session.request()
+        let ids = (0..<3 * WatchSession.endedMin).map { _ in JobID(UUID()) }
+        func end(of id: JobID) -> WatchEvent { .lifecycle(Sample.event(.succeeded, sequence: 3, id: id)) }
+        for id in ids { #expect(session.take(end(of: id)) != nil) }
+        for id in ids.suffix(WatchSession.endedMin) { #expect(session.take(end(of: id)) == nil) }
+        #expect(session.take(end(of: ids[0])) != nil)
+    }
+
+    @Test func namedJobsResumeBySequenceWhereTheTokenIsOfNoUse() {
+        var session = WatchSession(.jobs([Sample.id, Sample.other]), includesLog: true)
+        _ = session.request()
+        _ = session.take(.snapshot(Sample.job(.pending, sequence: 1)))
+        _ = session.take(.snapshot(Sample.job(.pending, id: Sample.other, sequence: 1)))
+        _ = session.receive(WatchResponse(.snapshotsComplete, resumeToken: "one"))
+        #expect(session.take(.lifecycle(Sample.event(.started, sequence: 2))) != nil)
+        #expect(session.request().resumeToken == "one")
+        #expect(!session.mustReconnect)
+        // The server begins with snapshots, and they would hide the events that were missed.
+        _ = session.receive(
+            WatchResponse(.opened(resumed: false, heartbeatInterval: .seconds(15)), resumeToken: "two"))
+        #expect(session.mustReconnect)
+        let request = session.request()
+        #expect(!session.mustReconnect && request.resumeToken == "" && request.includeLog)
+        let expected: [WatchRequest.Watched] = [
+            .init(jobID: "\(Sample.id)", afterSequence: 2), .init(jobID: "\(Sample.other)", afterSequence: 1),
+        ]
+        #expect(request.jobs == expected)
+        _ = session.take(.opened(resumed: false, heartbeatInterval: .seconds(15)))
+        #expect(!session.mustReconnect)
+        #expect(session.take(.lifecycle(Sample.event(.succeeded, sequence: 3))) != nil)
+    }
+
+    @Test func onlyARefusedTokenIsDropped() {
+        func refusal(_ code: Status.Code, _ fields: String...) -> Status {
+            let violations = fields.map {
+                StatusDetails.Violation(field: $0, reason: "OTHER_REQUEST", description: "no")
+            }
+            return Status(
+                code, "no", details: StatusDetails(code: 3, message: "", badRequest: violations).encode())
+        }
+        var session = WatchSession(.all(userID: "ada", queue: ""))
+        _ = session.request()
+        let refused = refusal(.invalidArgument, "resume_token")
+        // No token was sent.
+        #expect(session.dropToken(refusedBy: refused) == false)
+        _ = session.receive(WatchResponse(.snapshotsComplete, resumeToken: "one"))
+        #expect(session.dropToken(refusedBy: refusal(.invalidArgument)) == false)
+        #expect(session.dropToken(refusedBy: refusal(.invalidArgument, "resume_token", "filter")) == false)
+        #expect(session.dropToken(refusedBy: refusal(.outOfRange, "resume_token")) == false)
+        #expect(session.request().resumeToken == "one")
+        #expect(session.dropToken(refusedBy: refused) == true)
+        #expect(session.request().resumeToken == "")
+    }
+
+    @Test func aTokenIsUsedAfterTheMissingJobsWereLookedUp() {
+        var session = WatchSession(.all(userID: "ada", queue: ""))
+        _ = session.request()
+        _ = session.take(.snapshot(Sample.job(.running, sequence: 2)))
+        _ = session.take(.snapshot(Sample.job(.running, id: Sample.other, sequence: 2)))
+        _ = session.request()
+        _ = session.receive(WatchResponse(.snapshotsComplete, resumeToken: "one"))
+        #expect(Set(session.unaccounted()) == [Sample.id, Sample.other])
+        _ = session.account(for: Sample.id, Sample.job(.succeeded, sequence: 3))
+        // The second look-up has failed. A connection that resumed at the token would never find the job again.
+        #expect(session.request().resumeToken == "")
+        _ = session.receive(WatchResponse(.snapshotsComplete, resumeToken: "two"))
+        #expect(session.unaccounted() == [Sample.other])
+        _ = session.account(for: Sample.other, Sample.job(.failed, id: Sample.other, sequence: 3))
+        #expect(session.request().resumeToken == "two")
+    }
+
+    @Test func whatIsAboutOtherJobsIsLeftOut() {
+        var session = WatchSession(.jobs([Sample.id]))
+        _ = session.request()
+        let line = LogLine(number: 1, at: Sample.start, attempt: 1, level: .info, message: "hm")
+        let foreign: [WatchEvent] = [
+            .snapshot(Sample.job(.running, id: Sample.other, sequence: 2)),
+            .lifecycle(Sample.event(.failed, sequence: 3, id: Sample.other)),
+            .progress(Sample.other, attempt: 1, Sample.progress(0.5)), .log(Sample.other, [line]),
+            .removed(Sample.other),
+        ]
+        for event in foreign { #expect(session.take(event) == nil) }
+        #expect(!session.hasFailures && session.unaccounted() == [Sample.id])
     }
 
     @Test func aResumedWatchLooksNothingUp() {
@@ -194,6 +284,10 @@ import Testing
         #expect(session.heartbeatInterval == nil)
         _ = session.take(.opened(resumed: false, heartbeatInterval: .zero))
         #expect(session.heartbeatInterval == nil)
+        _ = session.take(.opened(resumed: false, heartbeatInterval: .nanoseconds(1)))
+        #expect(session.heartbeatInterval == .milliseconds(10))
+        _ = session.take(.opened(resumed: false, heartbeatInterval: .seconds(Int64.max / 2)))
+        #expect(session.heartbeatInterval == .seconds(3600))
     }
 
     @Test func anEventOfAnUntypeHasItsStateAndSequence() {

@@ -1,6 +1,7 @@
 import Foundation
 import GRPC
 import JobModel
+import Logging
 import NIOCore
 import SignalboxJobs
 import SignalboxProto
@@ -174,6 +175,106 @@ import Testing
         }
     }
 
+    // MARK: A watch that the server cannot resume
+
+    /// What the watch of the job gives when its token is of no use, and the requests of its connections.
+    private func watchWithLostToken(
+        _ loseToken: @escaping @Sendable (ResponseWriter) async throws -> Void
+    ) async throws -> (words: [String], requests: [WatchRequest]) {
+        let requests = Mutex<[WatchRequest]>([])
+        let method = Method.serverStreaming(JobServiceMethod.watch) { bytes, _, writer in
+            var violations: [FieldViolation] = []
+            let request = try WatchRequest.decode(bytes, into: &violations)
+            let count = requests.withLock { requests in
+                requests.append(request)
+                return requests.count
+            }
+            func write(_ event: WatchEvent, token: ExactText = "") async throws {
+                try await writer.write(WatchResponse(event, resumeToken: token).encode())
+            }
+            switch count {
+            case 1:
+                try await write(.snapshot(Sample.job(.pending, sequence: 1)))
+                try await write(.snapshotsComplete, token: "one")
+                throw Status(.unavailable, "shutting down")
+            case 2:
+                try await loseToken(writer)
+            default:
+                try await write(.opened(resumed: false, heartbeatInterval: .seconds(15)))
+                try await write(.lifecycle(Sample.event(.started, sequence: 2)))
+                try await write(.lifecycle(Sample.event(.succeeded, sequence: 3)))
+            }
+        }
+        let found = Mutex<[String]>([])
+        try await FakeServer.with([method]) { port async throws in
+            let words = try await words(client(port).watch(.job(Sample.id.uuid)))
+            found.withLock { $0 = words }
+        }
+        return (found.withLock { $0 }, requests.withLock { $0 })
+    }
+
+    /// The snapshot of the second connection would hide the start of the job.
+    @Test func aWatchThatIsNotResumedLeavesNoEventOut() async throws {
+        let (words, requests) = try await watchWithLostToken { writer in
+            let opened = WatchEvent.opened(resumed: false, heartbeatInterval: .seconds(15))
+            try await writer.write(WatchResponse(opened).encode())
+            try await writer.write(WatchResponse(.snapshot(Sample.job(.running, sequence: 2))).encode())
+            try await FakeServer.waitForCancellation()
+        }
+        #expect(words == ["snapshot pending 1", "current", "started 2", "succeeded 3"])
+        #expect(requests.map(\.resumeToken) == ["", "one", ""])
+        #expect(requests.last?.jobs == [.init(jobID: "\(Sample.id)", afterSequence: 1)])
+    }
+
+    @Test func aWatchGoesOnWithoutARefusedToken() async throws {
+        let (words, requests) = try await watchWithLostToken { _ in
+            let violation = StatusDetails.Violation(
+                field: "resume_token", reason: "OTHER_REQUEST", description: "is of another request")
+            let details = StatusDetails(code: 3, message: "", badRequest: [violation])
+            throw Status(.invalidArgument, "the request is wrong", details: details.encode())
+        }
+        #expect(words == ["snapshot pending 1", "current", "started 2", "succeeded 3"])
+        #expect(requests.map(\.resumeToken) == ["", "one", ""])
+    }
+
+    /// The call is accepted and nothing comes, not even the message that opens a watch.
+    @Test func aSilentConnectionIsMadeAgain() async throws {
+        let method = Method.serverStreaming(JobServiceMethod.watch) { _, _, _ in
+            try await FakeServer.waitForCancellation()
+        }
+        try await FakeServer.with([method]) { port async throws in
+            let client = try await Client.connect(
+                host: "127.0.0.1", port: port, logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
+            )
+            let stream = WatchStream(
+                try await client.serverStreaming(
+                    JobServiceMethod.watch, WatchSession(.jobs([Sample.id])).bytes),
+                silence: .milliseconds(30))
+            let error = try await #require(throws: Status.self) { _ = try await stream.next() }
+            #expect(error.code == .unavailable && error.message.contains("has sent nothing for"))
+            await client.close()
+        }
+    }
+
+    // MARK: The end of a job
+
+    /// A retry returns the job to its queue between the end of the watch and the look-up.
+    @Test func aJobThatIsRetriedIsWaitedForAgain() async throws {
+        let gets = Mutex(0)
+        let get = Method.unary(JobServiceMethod.getJob) { _, _ in
+            let isFirst = gets.withLock { count in
+                count += 1
+                return count == 1
+            }
+            let job = isFirst ? Sample.job(.pending, sequence: 4) : Sample.job(.succeeded, sequence: 6)
+            return GetJobResponse(job: job, includePayload: false).encode()
+        }
+        try await FakeServer.with([Self.cutWatch(.failed), get]) { port async throws in
+            #expect(try await client(port).finalJob(Sample.id.uuid).state == .succeeded)
+        }
+        #expect(gets.withLock { $0 } == 2)
+    }
+
     // MARK: A watch that the server ends again and again
 
     /// - Parameter answer: what the watch brings on a connection, by its number from 1, before it ends with INTERNAL.
@@ -236,6 +337,8 @@ import Testing
 
     private let now = ContinuousClock.now
 
+    private let heartbeat = WatchEvent.heartbeat(at: Sample.start)
+
     private func retry(renewsToken: Bool = false) -> WatchRetry {
         WatchRetry(.init(), patience: .seconds(300), renewsToken: renewsToken, now: now)
     }
@@ -245,7 +348,7 @@ import Testing
         let status = Status(.unavailable)
         #expect(retry.delay(after: status, now: now + .seconds(299), random: 0) == .milliseconds(50))
         #expect(retry.delay(after: status, now: now + .seconds(300), random: 0) == nil)
-        retry.receives(now: now + .seconds(300))
+        retry.receives(heartbeat, now: now + .seconds(300))
         #expect(retry.delay(after: status, now: now + .seconds(599), random: 0) == .milliseconds(50))
         #expect(retry.delay(after: Status(.notFound), now: now, random: 0) == nil)
     }
@@ -257,24 +360,55 @@ import Testing
         for second in [150, 399] {
             // Neither a message that is no event nor a lost connection makes it count anew.
             retry.connects()
-            retry.receives(now: now + .seconds(second))
+            retry.receives(heartbeat, now: now + .seconds(second))
             #expect(retry.delay(after: Status(.unavailable), now: now + .seconds(second)) != nil)
             #expect(retry.delay(after: status, now: now + .seconds(second)) != nil)
         }
-        retry.receives(now: now + .seconds(400))
+        retry.receives(heartbeat, now: now + .seconds(400))
         #expect(retry.delay(after: status, now: now + .seconds(400)) == nil)
         #expect(retry.delay(after: Status(.unavailable), now: now + .seconds(400)) != nil)
-        retry.progresses()
+        let event = WatchEvent.lifecycle(Sample.event(.started, sequence: 2))
+        retry.receives(event, now: now + .seconds(400))
         #expect(retry.delay(after: status, now: now + .seconds(500)) != nil)
-        retry.receives(now: now + .seconds(799))
+        retry.receives(heartbeat, now: now + .seconds(799))
         #expect(retry.delay(after: status, now: now + .seconds(799)) != nil)
         #expect(retry.delay(after: status, now: now + .seconds(800)) == nil)
+    }
+
+    /// Each connection begins so, also one that fails at once.
+    @Test func theBeginningOfAConnectionDoesNotResetTheDelays() {
+        var retry = retry()
+        let status = Status(.unavailable)
+        for expected in [50, 100, 200] {
+            #expect(retry.delay(after: status, now: now, random: 0) == .milliseconds(expected))
+            retry.connects()
+            retry.receives(.opened(resumed: false, heartbeatInterval: .seconds(15)), now: now + .seconds(200))
+            retry.receives(.snapshot(Sample.job()), now: now)
+            retry.receives(.snapshotsComplete, now: now)
+        }
+        retry.receives(.opened(resumed: false, heartbeatInterval: .seconds(15)), now: now + .seconds(200))
+        #expect(retry.delay(after: status, now: now + .seconds(300)) == nil)
+        retry.receives(.progress(Sample.id, attempt: 1, Sample.progress(0.5)), now: now)
+        #expect(retry.delay(after: status, now: now, random: 0) == .milliseconds(50))
+    }
+
+    @Test func theServerMayAskForALongerDelay() {
+        func delay(asked: Duration?) -> Duration? {
+            let details = StatusDetails(code: 14, message: "", retryDelay: asked)
+            var retry = retry()
+            return retry.delay(
+                after: Status(.unavailable, "", details: details.encode()), now: now, random: 0)
+        }
+        #expect(delay(asked: nil) == .milliseconds(50))
+        #expect(delay(asked: .milliseconds(1)) == .milliseconds(50))
+        #expect(delay(asked: .seconds(20)) == .seconds(20))
+        #expect(delay(asked: .seconds(2000)) == .seconds(60))
     }
 
     @Test func oneWatchTooManyIsRefusedAtOnce() {
         var retry = retry()
         #expect(retry.delay(after: Status(.resourceExhausted), now: now) == nil)
-        retry.receives(now: now)
+        retry.receives(heartbeat, now: now)
         #expect(retry.delay(after: Status(.resourceExhausted), now: now) != nil)
     }
 
@@ -282,9 +416,17 @@ import Testing
         var retry = retry(renewsToken: renews)
         let status = Status(.unauthenticated)
         #expect(retry.delay(after: status, now: now) == nil)
-        retry.receives(now: now)
+        retry.receives(heartbeat, now: now)
         #expect((retry.delay(after: status, now: now) != nil) == renews)
         retry.connects()
         #expect(retry.delay(after: status, now: now) == nil)
+    }
+}
+
+extension WatchSession {
+    /// The first request.
+    fileprivate var bytes: ByteBuffer {
+        var session = self
+        return session.request().encode()
     }
 }

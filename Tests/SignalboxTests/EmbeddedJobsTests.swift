@@ -112,6 +112,14 @@ import Testing
 
             let cancelled = try await jobs.cancel(listed[0], note: "too late")
             #expect(cancelled.state == .cancelled && cancelled.failure?.message == "too late")
+            for call in [
+                { [id = listed[0]] in try await jobs.cancel(id, note: "", expectedSequence: 0) },
+                { [id = listed[0]] in try await jobs.retry(id, expectedSequence: 0) },
+            ] as [@Sendable () async throws -> Job] {
+                // On the wire 0 stands for any sequence.
+                let error = await #expect(throws: SignalboxError.self) { try await call() }
+                #expect(error?.code == .invalidArgument)
+            }
             #expect(try await jobs.retry(listed[0]).state == .pending)
 
             let nameless = try await jobs.enqueue("greet", userID: "ada", input: "")
