@@ -6,9 +6,10 @@ import Support
 
 package struct StatsCommand: AsyncParsableCommand {
     package static let configuration = CommandConfiguration(
-        commandName: "stats", abstract: "Show the number of jobs in each queue, and their rates.")
+        commandName: "stats", abstract: "Show the number of jobs in each queue, and their rates.",
+        discussion: "In a line that ends with 'not all counted' the numbers are lower bounds.")
 
-    @Option(help: "Only this queue.")
+    @Option(help: "Only this queue.", transform: String.init(notEmpty:))
     var queue: String?
 
     @OptionGroup(title: "Server")
@@ -21,7 +22,7 @@ package struct StatsCommand: AsyncParsableCommand {
         try await withService(service.target()) { service in
             var table = Self.table
             func show(_ queues: [QueueRecord]) throws {
-                try Terminal.write(table.lines(queues.map(Self.row)).joined(separator: "\n") + "\n")
+                try Terminal.write(table.text(queues.map(Self.row)))
             }
             if let queue {
                 let request = GetQueueRequest(queue: ExactText(queue), includeStats: true)
@@ -52,7 +53,10 @@ package struct StatsCommand: AsyncParsableCommand {
         return [
             stats.queue, "\(stats.pending)", "\(stats.notDue)", "\(stats.running)", "\(stats.succeeded)",
             "\(stats.failed)", "\(stats.cancelled)", stats.oldestPendingAge?.brief ?? "-",
-            tenths(stats.enqueuedPerSecond), tenths(stats.finishedPerSecond), queue.isPaused ? "paused" : "",
+            tenths(stats.enqueuedPerSecond), tenths(stats.finishedPerSecond),
+            [queue.isPaused ? "paused" : nil, stats.isCapped ? "not all counted" : nil].compactMap(\.self)
+                .joined(
+                    separator: ", "),
         ]
     }
 
@@ -84,8 +88,7 @@ package struct NodesCommand: AsyncParsableCommand {
                     if json {
                         try page.writeJSON("nodes")
                     } else {
-                        let lines = table.lines(page.message.nodes.map(Self.row))
-                        try Terminal.write(lines.joined(separator: "\n") + "\n")
+                        try Terminal.write(table.text(page.message.nodes.map(Self.row)))
                     }
                     return true
                 })
@@ -115,7 +118,7 @@ package struct QueueCommand: AsyncParsableCommand {
         package static let configuration = CommandConfiguration(
             abstract: "Start no more jobs of a queue, on any node. Running jobs continue.")
 
-        @Argument(help: "The queue.")
+        @Argument(help: "The queue.", transform: String.init(notEmpty:))
         var name: String
 
         @OptionGroup(title: "Server")
@@ -135,7 +138,7 @@ package struct QueueCommand: AsyncParsableCommand {
     package struct Resume: AsyncParsableCommand {
         package static let configuration = CommandConfiguration(abstract: "Resume a paused queue.")
 
-        @Argument(help: "The queue.")
+        @Argument(help: "The queue.", transform: String.init(notEmpty:))
         var name: String
 
         @OptionGroup(title: "Server")
@@ -163,7 +166,7 @@ package struct HealthCommand: AsyncParsableCommand {
         name: .customLong("service"),
         help: ArgumentHelp(
             "Check one gRPC service, as in signalbox.v1.JobService. [default: the whole server]",
-            valueName: "name"))
+            valueName: "name"), transform: String.init(notEmpty:))
     var serviceName: String?
 
     @OptionGroup(title: "Server")

@@ -8,6 +8,15 @@ struct ArgumentTextError: Error, CustomStringConvertible {
     let description: String
 }
 
+extension String {
+    /// An empty text would stand for the default or for any, which is not what `--queue "$QUEUE"` means where the variable
+    /// is not set.
+    init(notEmpty text: String) throws {
+        guard !text.isEmpty else { throw ArgumentTextError(description: "it must not be empty") }
+        self = text
+    }
+}
+
 extension Duration {
     /// Parses a duration as the settings do: a whole number and a unit.
     init(written text: String) throws {

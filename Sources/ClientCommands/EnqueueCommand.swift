@@ -13,22 +13,26 @@ package struct EnqueueCommand: AsyncParsableCommand {
             the first job's id again. Durations are written as in 500ms, 5s, 10m, 2h or 7d.
             """)
 
-    @Argument(help: "The kind of the job, which selects its handler.")
+    @Argument(
+        help: "The kind of the job, which selects its handler.", transform: String.init(notEmpty:))
     var kind: String
 
-    @Option(help: "The user on whose behalf the job runs. [default: $USER]")
+    @Option(
+        help: "The user on whose behalf the job runs. [default: $USER]", transform: String.init(notEmpty:))
     var user: String?
 
-    @Option(help: "The job's queue. [default: default]")
+    @Option(help: "The job's queue. [default: default]", transform: String.init(notEmpty:))
     var queue: String?
 
     @OptionGroup(title: "Payload")
     var payload: PayloadOptions
 
-    @Option(help: ArgumentHelp("The job's id, a UUID. [default: a new one]", valueName: "uuid"))
+    @Option(
+        help: ArgumentHelp("The job's id, a UUID. [default: a new one]", valueName: "uuid"),
+        transform: String.init(notEmpty:))
     var id: String?
 
-    @Option(help: "Idempotency key: unique for each user.")
+    @Option(help: "Idempotency key: unique for each user.", transform: String.init(notEmpty:))
     var key: String?
 
     @Option(
@@ -152,7 +156,8 @@ struct PayloadOptions: ParsableArguments {
     var payloadFile: String?
 
     @Option(
-        help: ArgumentHelp("The media type of the payload. [default: application/json]", valueName: "type"))
+        help: ArgumentHelp("The media type of the payload. [default: application/json]", valueName: "type"),
+        transform: String.init(notEmpty:))
     var contentType: String?
 
     func validate() throws {

@@ -16,10 +16,10 @@ package struct LimitsCommand: AsyncParsableCommand {
         package static let configuration = CommandConfiguration(
             abstract: "Show the limit that applies to a user.")
 
-        @Option(help: "The user.")
+        @Option(help: "The user.", transform: String.init(notEmpty:))
         var user: String
 
-        @Option(help: "The queue. [default: default]")
+        @Option(help: "The queue. [default: default]", transform: String.init(notEmpty:))
         var queue: String?
 
         @OptionGroup(title: "Server")
@@ -42,10 +42,10 @@ package struct LimitsCommand: AsyncParsableCommand {
         package static let configuration = CommandConfiguration(
             abstract: "List the limits that were set for users.")
 
-        @Option(help: "Only limits of this user.")
+        @Option(help: "Only limits of this user.", transform: String.init(notEmpty:))
         var user: String?
 
-        @Option(help: "Only limits in this queue.")
+        @Option(help: "Only limits in this queue.", transform: String.init(notEmpty:))
         var queue: String?
 
         @OptionGroup(title: "Server")
@@ -68,8 +68,7 @@ package struct LimitsCommand: AsyncParsableCommand {
                         if json {
                             try page.writeJSON("limits")
                         } else {
-                            let lines = table.lines(page.message.limits.map(Self.row))
-                            try Terminal.write(lines.joined(separator: "\n") + "\n")
+                            try Terminal.write(table.text(page.message.limits.map(Self.row)))
                         }
                         return true
                     })
@@ -91,10 +90,10 @@ package struct LimitsCommand: AsyncParsableCommand {
             abstract: "Set a user's own limit, or remove it.",
             discussion: "It applies to the jobs that start from now on; running jobs are not stopped.")
 
-        @Option(help: "The user.")
+        @Option(help: "The user.", transform: String.init(notEmpty:))
         var user: String
 
-        @Option(help: "The queue. [default: default]")
+        @Option(help: "The queue. [default: default]", transform: String.init(notEmpty:))
         var queue: String?
 
         @Option(

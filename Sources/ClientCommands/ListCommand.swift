@@ -12,13 +12,13 @@ package struct ListCommand: AsyncParsableCommand {
     /// limit of a message.
     private static let pageSizeMax = 100
 
-    @Option(help: "Only jobs of this user.")
+    @Option(help: "Only jobs of this user.", transform: String.init(notEmpty:))
     var user: String?
 
-    @Option(help: "Only jobs in this queue.")
+    @Option(help: "Only jobs in this queue.", transform: String.init(notEmpty:))
     var queue: String?
 
-    @Option(help: "Only jobs of this kind; may be repeated.")
+    @Option(help: "Only jobs of this kind; may be repeated.", transform: String.init(notEmpty:))
     var kind: [String] = []
 
     @Option(
@@ -73,8 +73,7 @@ package struct ListCommand: AsyncParsableCommand {
                     if json {
                         try page.writeJSON("jobs")
                     } else if !jobs.isEmpty {
-                        let lines = table.lines(jobs.map(Self.row))
-                        try Terminal.write(lines.joined(separator: "\n") + "\n")
+                        try Terminal.write(table.text(jobs.map(Self.row)))
                     }
                     return left > 0
                 })

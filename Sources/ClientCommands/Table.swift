@@ -36,6 +36,11 @@ struct Table {
         return (titles + rows).map(line)
     }
 
+    /// The lines as text; empty if there are none.
+    mutating func text(_ rows: [[String]]) -> String {
+        lines(rows).map { $0 + "\n" }.joined()
+    }
+
     private func line(_ values: [String]) -> String {
         var line = ""
         for (index, value) in values.enumerated() {

@@ -17,10 +17,10 @@ package struct WatchCommand: AsyncParsableCommand {
         help: ArgumentHelp("Up to 1,000 jobs.", valueName: "job-id"), transform: JobID.init(written:))
     var jobs: [JobID] = []
 
-    @Option(help: "Every job of this user.")
+    @Option(help: "Every job of this user.", transform: String.init(notEmpty:))
     var user: String?
 
-    @Option(help: "Every job in this queue.")
+    @Option(help: "Every job in this queue.", transform: String.init(notEmpty:))
     var queue: String?
 
     @Option(
@@ -43,9 +43,6 @@ package struct WatchCommand: AsyncParsableCommand {
         }
         if !jobs.isEmpty, user != nil || queue != nil {
             throw ValidationError("Job ids exclude --user and --queue.")
-        }
-        if user?.isEmpty == true || queue?.isEmpty == true {
-            throw ValidationError("--user and --queue must not be empty.")
         }
         if jobs.count > JobLimits.watchedJobsMax {
             throw ValidationError("At most \(JobLimits.watchedJobsMax) jobs can be watched at once.")

@@ -72,6 +72,22 @@ import Testing
         #expect(Program.exitCode(for: try #require(error)) == .validationFailure)
     }
 
+    /// `--queue "$QUEUE"` where the variable is not set: an empty text would mean any queue, or no key.
+    @Test(arguments: [
+        ["enqueue", "", "--user", "u"], ["enqueue", "k", "--user", ""], ["enqueue", "k", "--queue", ""],
+        ["enqueue", "k", "--id", ""], ["enqueue", "k", "--key", ""], ["enqueue", "k", "--content-type", ""],
+        ["watch", "--user", ""], ["watch", "--user", "u", "--queue", ""], ["list", "--user", ""],
+        ["list", "--queue", ""], ["list", "--kind", "k", "--kind", ""], ["stats", "--queue", ""],
+        ["limits", "get", "--user", ""], ["limits", "get", "--user", "u", "--queue", ""],
+        ["limits", "list", "--user", ""], ["limits", "list", "--queue", ""],
+        ["limits", "set", "--user", "", "--clear"], ["queue", "pause", ""], ["queue", "resume", ""],
+        ["health", "--service", ""],
+    ]) func emptyTexts(arguments: [String]) throws {
+        let error = #expect(throws: (any Error).self) { try Program.parseAsRoot(arguments) }
+        #expect(Program.exitCode(for: try #require(error)) == .validationFailure)
+        #expect(Program.message(for: try #require(error)).contains("must not be empty"))
+    }
+
     @Test(arguments: [
         ["enqueue", "k", "--max-attempts", "1", "--retry-factor", "1", "--retry-jitter", "0"],
         ["enqueue", "k", "--payload", "-"], ["enqueue", "k", "--payload-file", "-", "--watch", "--log"],

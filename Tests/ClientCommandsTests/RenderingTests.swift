@@ -17,6 +17,8 @@ import Testing
                 "NAME    N  WHAT", "a       1  short", "長い  100  much…",
             ])
         #expect(table.lines([["b", "2", ""]]) == ["b       2"])
+        // A page may be empty.
+        #expect(table.text([]) == "" && table.text([["b", "2", ""]]) == "b       2\n")
     }
 
     @Test func aJobsRow() {
@@ -34,6 +36,8 @@ import Testing
         stats.finishedPerSecond = 12.34
         let queue = QueueRecord(name: "q", isPaused: true, stats: stats)
         #expect(StatsCommand.row(queue).suffix(4) == ["-", "?", "12.3", "paused"])
+        let capped = QueueRecord(name: "q", isPaused: true, stats: QueueStats(queue: "q", isCapped: true))
+        #expect(StatsCommand.row(capped).last == "paused, not all counted")
     }
 }
 
