@@ -19,6 +19,8 @@ extension FindEvents {
 /// Reads the first lines of a job's log after a line.
 struct FindLogPage: Command {
     let number: Int64
+    /// The number may be that of another job by now, whose log is not read.
+    let id: JobID
     let after: Int64
     /// The levels of the lines; nil: every level.
     let levels: [String]?
@@ -29,6 +31,7 @@ struct FindLogPage: Command {
         """
         SELECT number, line, at, attempt, level, message FROM log_line
         WHERE number = \(\.number) AND line > \(\.after)
+            AND EXISTS (SELECT FROM job WHERE job.number = \(\.number) AND job.id = \(\.id))
             AND (\(\.levels) IS NULL OR level = ANY (\(\.levels)))
         ORDER BY line LIMIT \(\.size)
         """)
@@ -52,7 +55,10 @@ extension JobStore {
             for row in rows {
                 let change = try reader.change(row)
                 // A job that was cancelled before it ran has an end, but no attempt.
-                if change.type == .started || change.startedAt != nil { changes.append(change) }
+                // The number may have become that of another job since it was looked up.
+                if change.key.id == id, change.type == .started || change.startedAt != nil {
+                    changes.append(change)
+                }
             }
             // If the history has more than a page, the present state is behind a gap, and is cut off here.
             let attempts = try JobChange.attempts(Array(changes.prefix(size + 1)))
@@ -73,7 +79,7 @@ extension JobStore {
             guard let number = try Self.number(of: id, for: users, connection) else { return nil }
             let rows = try connection.execute(
                 FindLogPage(
-                    number: number, after: position, levels: level?.orHigher.map(\.rawValue),
+                    number: number, id: id, after: position, levels: level?.orHigher.map(\.rawValue),
                     size: Int64(size + 1)))
             let reader = try LogReader(rows)
             var lines: [(item: LogLine, position: Int64)] = []

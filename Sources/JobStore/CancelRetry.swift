@@ -35,7 +35,7 @@ struct CancelJob: Command, Audited {
             FROM target
             WHERE \(.lookUp("live.number", "target.number")) AND live.token IS NOT NULL AND live.state::text = 'running'
                 AND cancel_requested_at IS NULL AND \(isExpected)
-            RETURNING live.number, live.lane, live.sequence, live.attempt, live.token, live.node
+            RETURNING live.number, live.lane, live.sequence, live.attempt, live.token, live.started_at, live.node
         ), kept AS (
             INSERT INTO history (number, sequence, type, attempt, node, at, cause, reason, message)
             SELECT number, sequence, 'cancel_requested', attempt, node, now(), 'cancelled', 'cancelled', \(\.note)
@@ -46,10 +46,11 @@ struct CancelJob: Command, Audited {
                 from: "(SELECT FROM gone UNION ALL SELECT FROM asked) done"))
         )
         SELECT gone.number, gone.lane, gone.sequence, gone.attempt, now() AS at, NULL::bigint AS token,
-            NULL::int AS node, NULL::text AS node_name
+            NULL::timestamptz AS started_at, NULL::int AS node, NULL::text AS node_name
         FROM gone
         UNION ALL
-        SELECT asked.number, asked.lane, asked.sequence, asked.attempt, now(), asked.token, asked.node, node.name
+        SELECT asked.number, asked.lane, asked.sequence, asked.attempt, now(), asked.token, asked.started_at, asked.node,
+            node.name
         FROM asked LEFT JOIN node ON node.id = asked.node
         """)
 
@@ -99,8 +100,8 @@ struct RetryJob: Command, Audited {
             RETURNING number, lane, sequence, attempt, due_at
         ), \(.announcing("SELECT \(\.node), ARRAY[number], ARRAY[lane], ARRAY[sequence], false FROM back")),
         audited AS (\(.auditing("retry", by: .caller, jobs: "ARRAY[\(\.id)]", from: "back")))
-        SELECT number, lane, sequence, attempt, due_at AS at, NULL::bigint AS token, NULL::int AS node,
-            NULL::text AS node_name
+        SELECT number, lane, sequence, attempt, due_at AS at, NULL::bigint AS token,
+            NULL::timestamptz AS started_at, NULL::int AS node, NULL::text AS node_name
         FROM back
         """)
 }
@@ -152,15 +153,15 @@ extension JobStore {
                 .event(
                     JobEvent(
                         jobID: id, sequence: change.sequence,
-                        type: change.token == nil ? .cancelled : .cancelRequested, at: change.at,
+                        type: change.run == nil ? .cancelled : .cancelRequested, at: change.at,
                         attempt: change.attempt, node: change.nodeName,
                         error: JobError(message: note, cause: .cancelled),
                         kind: job.spec.kind,
                         userID: job.spec.userID, queue: job.spec.queue),
                     change.key)
             ]
-            if let token = change.token, let owner = change.node {
-                changes.append(.cancelRequested(change.key, token: token, node: owner, note: note))
+            if let run = change.run, let owner = change.node {
+                changes.append(.cancelRequested(change.key, run, node: owner, note: note))
             }
             publish(changes)
             return job
@@ -214,8 +215,8 @@ extension JobStore {
         let sequence: Int64
         let attempt: Int
         let at: Timestamp
-        /// The token and the node of a run that was asked to stop.
-        let token: Int64?
+        /// The run that was asked to stop, and its node.
+        let run: RunFence?
         let node: Int32?
         let nodeName: String?
 
@@ -228,7 +229,12 @@ extension JobStore {
             let attempt: Int32 = try row[result.column("attempt")]
             self.attempt = Int(attempt)
             at = try row[result.column("at")]
-            token = try row[result.column("token")]
+            let token: Int64? = try row[result.column("token")]
+            let startedAt: Timestamp? = try row[result.column("started_at")]
+            run =
+                if let token, let startedAt {
+                    RunFence(number: key.number, token: token, startedAt: startedAt)
+                } else { nil }
             node = try row[result.column("node")]
             nodeName = try row[result.column("node_name")]
         }

@@ -11,7 +11,8 @@ struct LaneIDs: Sendable {
     var kind: Int32
 }
 
-/// Remembers the numbers of kinds and lanes, which never change.
+/// Remembers the numbers of kinds and lanes. They never change, but a database that comes back without its last commits may
+/// give a number to another name, so a statement that uses a number confirms its name too.
 final class Catalog: Sendable {
     /// The most lanes that are remembered. The memory is emptied when it is full.
     private let lanesMax: Int
@@ -53,6 +54,11 @@ final class Catalog: Sendable {
         self.lanesMax = lanesMax
         self.kindsMax = kindsMax
         self.queuesPerUserMax = queuesPerUserMax
+    }
+
+    /// Forgets everything.
+    func forget() {
+        state.withLock { $0 = State() }
     }
 
     /// The numbers of each job's lane and kind; nil if not all of them are remembered.
@@ -109,7 +115,6 @@ final class Catalog: Sendable {
     /// The number of one lane. A missing lane is added, however many lanes the user has.
     func lane(queue: String, userID: ExactText, _ connection: Connection) throws(PostgresError) -> Int64 {
         let name = LaneName(queue: queue, userID: userID)
-        if let known = state.withLock({ $0.lanes[name] }) { return known }
         guard let lane = try loadLanes([name], isLimited: false, connection)[name] else {
             throw PostgresError(.decoding, "a lane was not found after adding it")
         }

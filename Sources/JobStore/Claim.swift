@@ -8,12 +8,12 @@ import Support
 /// locks of the open lanes that are free. A lane's room is counted by one claimer at a time, only after it holds
 /// the lock (`ClaimRuns` has a snapshot of its own), which makes the limits exact across nodes. The locks end
 /// with the transaction, so they cannot leak.
-struct LockLanes: Command {
+struct LockLanes: Command, StatementOfNode {
     /// Lanes up to this one were served before.
     let after: Int64
     let lanesMax: Int32
     let defaultUserLimit: Int32
-    let node: Int32
+    let node: NodeID
     let kinds: [Int32]
     let scannedMax: Int32
 
@@ -29,8 +29,7 @@ struct LockLanes: Command {
         )
         SELECT lane, kind, is_open,
             -- A node that was given up, and does not know it yet, gets nothing.
-            CASE WHEN is_open AND EXISTS (SELECT FROM node
-                    WHERE node.id = \(\.node) AND ended_at IS NULL AND lease_until > clock_timestamp())
+            CASE WHEN is_open AND EXISTS (SELECT FROM node WHERE \(.isAlive))
                 THEN pg_try_advisory_xact_lock(('live'::regclass::oid::bigint << 32) | lane) ELSE false END
                 AS is_locked,
             user_limit, user_id, queue
@@ -155,7 +154,7 @@ extension JobStore {
         _ request: ClaimRequest, nextMayBegin: @escaping @Sendable (ClaimOutlook) -> Void = { _ in }
     ) async throws(StoreError) -> ClaimResult {
         let lanesMax = min(max(2 * request.slots, 16), Self.lanesPerClaimMax)
-        let node = nodeNumber
+        let node = nodeID
         // The claim is not retried after a deadlock, because the next claim may have begun with the outlook of
         // this one.
         let result = try await write("claim", retries: false) { connection throws(PostgresError) in
@@ -168,7 +167,7 @@ extension JobStore {
     }
 
     private static func claim(
-        _ request: ClaimRequest, lanesMax: Int, node: Int32, in transaction: inout Transaction,
+        _ request: ClaimRequest, lanesMax: Int, node: NodeID, in transaction: inout Transaction,
         _ nextMayBegin: (ClaimOutlook) -> Void
     ) throws(PostgresError) -> ClaimResult {
         let scanned = try transaction.execute([
@@ -231,7 +230,8 @@ extension JobStore {
         let claimed = try transaction.commit(with: [
             Query(
                 ClaimRuns(
-                    node: node, kinds: kinds, lanes: lanes.map(\.lane), userLimits: lanes.map(\.userLimit),
+                    node: node.number, kinds: kinds, lanes: lanes.map(\.lane),
+                    userLimits: lanes.map(\.userLimit),
                     firstKinds: lanes.map { Int32($0.firstKind) },
                     lastKinds: lanes.map { Int32($0.firstKind + $0.kinds - 1) }, slots: Int32(request.slots),
                     share: Int32(share)))

@@ -5,10 +5,10 @@ import Synchronization
 
 /// Adds jobs. A job that conflicts with another one, by its id or by its user and key, is not in the result, and
 /// is looked up by `FindExisting`.
-struct InsertJobs: Sendable {
-    let node: Int32
+struct InsertJobs: StatementOfNode, Sendable {
+    let node: NodeID
     let jobs: [NewJob]
-    let lanes: [LaneIDs]
+    let names: JobNames
     /// The digest of each request; nil if no job can conflict with it.
     let digests: [[UInt8]?]
     let callers: JobCallers
@@ -33,7 +33,7 @@ struct InsertJobs: Sendable {
                 (CASE WHEN due_at <= now() THEN 'ready' ELSE 'scheduled' END)::live_state,
                 due_at, 1, 0, max_attempts
             FROM new
-        ), \(.announcing("new", node: \.node, sequence: "1::bigint"))
+        ), \(.announcing("new", node: \.node.number, sequence: "1::bigint"))
         SELECT id, number, created_at, due_at, NULL::bigint AS token, NULL::timestamptz AS started_at FROM new
         """
     }
@@ -116,36 +116,60 @@ extension JobStore {
         defer { batchBytes.withLock { $0 -= bytes } }
         try await refuseConflicts(of: batch, indexes)
         let outcomes = try await write("enqueue_batch") { [self] connection throws(PostgresError) in
-            let resolved = try catalog.resolve(batch, together: true, connection)
-            if let index = resolved.firstIndex(where: { $0 == nil }) {
-                let error = StoreError.tooManyQueues(userID: batch[index].spec.userID)
-                return [Result<EnqueueOutcome, StoreError>.failure(error)]
-            }
-            let lanes = resolved.compactMap { $0 }
-            // If no job has an id or key of the caller, none can conflict, so none can fail alone.
-            if !batch.contains(where: { $0.mayConflict }) {
-                return try insert(batch, lanes) { queries throws(PostgresError) in
-                    try connection.execute(queries)
-                }
-            }
-            var outcomes: [Result<EnqueueOutcome, StoreError>] = []
-            var hasFailure = false
-            do throws(PostgresError) {
-                try connection.withTransaction { transaction throws(PostgresError) in
-                    outcomes = try insert(batch, lanes) { queries throws(PostgresError) in
-                        try transaction.execute(queries)
-                    }
-                    for case .failure in outcomes { hasFailure = true }
-                    // Throwing is how the transaction is rolled back.
-                    if hasFailure { throw PostgresError(.cancelled, "a job of the batch cannot be added") }
-                }
-            } catch {
-                if !hasFailure { throw error }
-            }
-            return outcomes
+            try confirming { () throws(PostgresError) in try insertBatch(batch, connection) }
         }
+        return try answers(to: batch, outcomes, indexes)
+    }
+
+    /// Runs `body` once more if the database did not have a lane or a kind that is remembered, after all are forgotten.
+    private func confirming<T>(_ body: () throws(PostgresError) -> T) throws(PostgresError) -> T {
+        do throws(PostgresError) {
+            return try body()
+        } catch {
+            guard error.isUnconfirmedName else { throw error }
+            catalog.forget()
+            return try body()
+        }
+    }
+
+    private func insertBatch(
+        _ batch: [NewJob], _ connection: Connection
+    ) throws(PostgresError) -> [Result<EnqueueOutcome, StoreError>] {
+        let resolved = try catalog.resolve(batch, together: true, connection)
+        if let index = resolved.firstIndex(where: { $0 == nil }) {
+            let error = StoreError.tooManyQueues(userID: batch[index].spec.userID)
+            return [Result<EnqueueOutcome, StoreError>.failure(error)]
+        }
+        let lanes = resolved.compactMap { $0 }
+        // If no job has an id or key of the caller, none can conflict, so none can fail alone.
+        if !batch.contains(where: { $0.mayConflict }) {
+            return try insert(batch, lanes) { queries throws(PostgresError) in
+                try connection.execute(queries)
+            }
+        }
+        var outcomes: [Result<EnqueueOutcome, StoreError>] = []
+        var hasFailure = false
+        do throws(PostgresError) {
+            try connection.withTransaction { transaction throws(PostgresError) in
+                outcomes = try insert(batch, lanes) { queries throws(PostgresError) in
+                    try transaction.execute(queries)
+                }
+                for case .failure in outcomes { hasFailure = true }
+                // Throwing is how the transaction is rolled back.
+                if hasFailure { throw PostgresError(.cancelled, "a job of the batch cannot be added") }
+            }
+        } catch {
+            if !hasFailure { throw error }
+        }
+        return outcomes
+    }
+
+    /// - Parameter indexes: see `distinct`.
+    private func answers(
+        to batch: [NewJob], _ outcomes: [Result<EnqueueOutcome, StoreError>], _ indexes: [Int]?
+    ) throws(StoreError) -> [EnqueuedItem] {
         var answers: [EnqueuedItem] = []
-        answers.reserveCapacity(jobs.count)
+        answers.reserveCapacity(batch.count)
         var changes: [LocalChange] = []
         changes.reserveCapacity(batch.count)
         for (index, (job, outcome)) in zip(batch, outcomes).enumerated() {
@@ -252,6 +276,12 @@ extension JobStore {
     private func commitDistinct(
         _ jobs: [NewJob], _ connection: Connection
     ) throws(PostgresError) -> [Result<EnqueueOutcome, StoreError>] {
+        try confirming { () throws(PostgresError) in try resolveAndCommit(jobs, connection) }
+    }
+
+    private func resolveAndCommit(
+        _ jobs: [NewJob], _ connection: Connection
+    ) throws(PostgresError) -> [Result<EnqueueOutcome, StoreError>] {
         if let lanes = catalog.known(jobs) { return try commit(jobs, lanes, connection) }
         // Lanes are never removed, so none is added for a job that is refused: refusals could otherwise fill the table.
         let refused = try conflicts(of: jobs, connection)
@@ -310,8 +340,8 @@ extension JobStore {
     ) throws(PostgresError) -> [Result<EnqueueOutcome, StoreError>] {
         let digests = jobs.map { $0.mayConflict ? RequestDigest.digest(of: $0.spec) : nil }
         let insert = InsertJobs(
-            node: nodeNumber, jobs: jobs, lanes: lanes, digests: digests, callers: JobCallers(jobs),
-            offer: offer)
+            node: nodeID, jobs: jobs, names: JobNames(jobs, lanes), digests: digests,
+            callers: JobCallers(jobs), offer: offer)
         let results = try execute((offer.map { [$0.lock] } ?? []) + [Query(insert.statement, insert)])
         var outcomes = [Result<EnqueueOutcome, StoreError>](
             repeating: .failure(Self.vanished), count: jobs.count)
@@ -464,4 +494,11 @@ struct InsertedJob: Sendable {
             key: JobKey(number: number, lane: lane, id: job.id), spec: job.spec, token: token, attempt: 1,
             lastAttempt: job.spec.maxAttempts, sequence: 2, startedAt: startedAt, lastLogLine: 0)
     }
+}
+
+extension PostgresError {
+    /// Whether a lane or a kind was null (not_null_violation): the database does not have it under the number that is
+    /// remembered. Nothing else that `InsertJobs` writes can be null.
+    // exact: five characters of ASCII that the database gives
+    fileprivate var isUnconfirmedName: Bool { sqlState == "23502" }
 }

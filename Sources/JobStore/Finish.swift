@@ -7,6 +7,7 @@ struct FinishRuns: Command {
     let node: Int32
     let numbers: [Int64]
     let tokens: [Int64]
+    let startedAts: [Timestamp]
     let states: [String]
     let causes: [String?]
     let reasons: [String?]
@@ -20,13 +21,14 @@ struct FinishRuns: Command {
         "finish_runs",
         """
         WITH input AS (
-            SELECT unnest(\(\.numbers)) AS number, unnest(\(\.tokens)) AS token, unnest(\(\.states)) AS state,
+            SELECT unnest(\(\.numbers)) AS number, unnest(\(\.tokens)) AS token,
+                unnest(\(\.startedAts)) AS started_at, unnest(\(\.states)) AS state,
                 unnest(\(\.causes)) AS cause, unnest(\(\.reasons)) AS reason,
                 unnest(\(\.messages)) AS message,
                 unnest(\(\.results)) AS result, unnest(\(\.resultTypes)) AS result_type
         ), gone AS (
             DELETE FROM live USING input
-            WHERE \(.lookUp("live.number", "input.number")) AND live.token = input.token
+            WHERE \(.isRun("input"))
             RETURNING live.number, live.lane, live.token, live.sequence + 1 AS sequence, live.attempt,
                 live.max_attempts, live.node, live.started_at, input.state, input.cause, input.reason,
                 input.message, input.result, input.result_type
@@ -38,7 +40,7 @@ struct FinishRuns: Command {
                 cause, reason, message, result, result_type
             FROM gone
         ), \(.announcing("gone", node: \.node))
-        SELECT token, sequence, now() AS at FROM gone
+        SELECT number, token, started_at, sequence, now() AS at FROM gone
         """)
 }
 
@@ -47,6 +49,7 @@ struct ReturnRuns: Command {
     let node: Int32
     let numbers: [Int64]
     let tokens: [Int64]
+    let startedAts: [Timestamp]
     let types: [String]
     let causes: [String?]
     let reasons: [String]
@@ -60,15 +63,15 @@ struct ReturnRuns: Command {
         """
         WITH input AS (
             SELECT * FROM unnest(
-                \(\.numbers), \(\.tokens), \(\.types), \(\.causes), \(\.reasons), \(\.messages),
-                \(\.delaysMilliseconds), \(\.counts))
-            AS t (number, token, type, cause, reason, message, delay_ms, counts)
+                \(\.numbers), \(\.tokens), \(\.startedAts), \(\.types), \(\.causes), \(\.reasons),
+                \(\.messages), \(\.delaysMilliseconds), \(\.counts))
+            AS t (number, token, started_at, type, cause, reason, message, delay_ms, counts)
         ), old AS MATERIALIZED (
             SELECT live.number, live.token, live.started_at, live.node, live.attempt, input.type,
                 input.cause, input.reason, input.message, input.delay_ms, input.counts, live.cancel_requested_at,
                 live.cancel_reason
             FROM live
-            JOIN input ON \(.lookUp("live.number", "input.number")) AND live.token = input.token
+            JOIN input ON \(.isRun("input"))
             ORDER BY input.number FOR UPDATE OF live
         ), back AS (
             UPDATE live SET
@@ -77,7 +80,7 @@ struct ReturnRuns: Command {
                 max_attempts = CASE WHEN old.counts THEN live.max_attempts ELSE live.max_attempts + 1 END,
                 token = NULL, node = NULL, started_at = NULL
             FROM old
-            WHERE \(.lookUp("live.number", "old.number")) AND live.token = old.token AND old.cancel_requested_at IS NULL
+            WHERE \(.isRun("old")) AND old.cancel_requested_at IS NULL
             RETURNING live.number, live.lane, live.sequence, live.due_at
         ), kept AS (
             INSERT INTO history (
@@ -86,7 +89,7 @@ struct ReturnRuns: Command {
                 back.due_at, old.cause, old.reason, old.message
             FROM back JOIN old USING (number)
         ), \(.announcing("back", node: \.node))
-        SELECT old.token, back.sequence, now() AS at, back.due_at, old.cancel_reason
+        SELECT old.number, old.token, old.started_at, back.sequence, now() AS at, back.due_at, old.cancel_reason
         FROM old LEFT JOIN back USING (number)
         """)
 }
@@ -112,38 +115,38 @@ extension JobStore {
     ) throws(PostgresError) -> [Result<FinishResult, StoreError>] {
         let node = nodeNumber
         // Two nodes may want to end a run: the one that ran it, and the one that recovers it. The first one ends it.
-        var tokens: Set<Int64> = []
-        let firsts = runs.indices.filter { tokens.insert(runs[$0].token).inserted }
+        var fences: Set<RunFence> = []
+        let firsts = runs.indices.filter { fences.insert(runs[$0].fence).inserted }
         let finals = firsts.filter { runs[$0].isFinal }
         let returns = firsts.filter { !runs[$0].isFinal }
         var queries: [Query] = []
         if !finals.isEmpty { queries.append(Query(FinishRuns(finals.map { runs[$0] }, node: node))) }
         if !returns.isEmpty { queries.append(Query(ReturnRuns(returns.map { runs[$0] }, node: node))) }
         var results = try connection.execute(queries).makeIterator()
-        var written: [Int64: WrittenEnd] = [:]
+        var written: [RunFence: WrittenEnd] = [:]
         if !finals.isEmpty, let result = results.next() {
-            let token: Column<Int64> = try result.column("token")
+            let fence = try FenceReader(result)
             let sequence: Column<Int64> = try result.column("sequence")
             let at: Column<Timestamp> = try result.column("at")
             for row in result {
-                written[try row[token]] = WrittenEnd(sequence: try row[sequence], at: try row[at])
+                written[try fence.fence(row)] = WrittenEnd(sequence: try row[sequence], at: try row[at])
             }
         }
         if !returns.isEmpty, let result = results.next() {
-            let token: Column<Int64> = try result.column("token")
+            let fence = try FenceReader(result)
             let sequence: Column<Int64?> = try result.column("sequence")
             let at: Column<Timestamp> = try result.column("at")
             let dueAt: Column<Timestamp?> = try result.column("due_at")
             let cancelNote: Column<String?> = try result.column("cancel_reason")
             for row in result {
-                written[try row[token]] = WrittenEnd(
+                written[try fence.fence(row)] = WrittenEnd(
                     sequence: try row[sequence], at: try row[at], dueAt: try row[dueAt],
                     cancelNote: try row[cancelNote])
             }
         }
         var changes: [LocalChange] = []
         let outcomes = runs.map { finished -> Result<FinishResult, StoreError> in
-            guard let end = written.removeValue(forKey: finished.token) else { return .success(.stale) }
+            guard let end = written.removeValue(forKey: finished.fence) else { return .success(.stale) }
             guard let sequence = end.sequence else {
                 return .success(.cancelRequested(note: end.cancelNote ?? ""))
             }
@@ -175,7 +178,8 @@ extension FinishRuns {
             results.append(result)
         }
         self.init(
-            node: node, numbers: runs.map(\.key.number), tokens: runs.map(\.token), states: states,
+            node: node, numbers: runs.map(\.key.number), tokens: runs.map(\.run.token),
+            startedAts: runs.map(\.run.startedAt), states: states,
             causes: errors.map { $0?.keptCause }, reasons: errors.map { $0?.word },
             messages: errors.map { $0?.message },
             results: results.map { $0?.data }, resultTypes: results.map { $0?.contentType })
@@ -196,7 +200,8 @@ extension ReturnRuns {
             counts.append(countsAttempt)
         }
         self.init(
-            node: node, numbers: runs.map(\.key.number), tokens: runs.map(\.token), types: types,
+            node: node, numbers: runs.map(\.key.number), tokens: runs.map(\.run.token),
+            startedAts: runs.map(\.run.startedAt), types: types,
             causes: errors.map(\.keptCause), reasons: errors.map(\.word),
             messages: errors.map(\.message), delaysMilliseconds: delays, counts: counts)
     }

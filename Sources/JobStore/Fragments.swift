@@ -11,6 +11,15 @@ extension SQL {
     /// because that is as cheap then. The plan is kept after the table has grown.
     static func lookUp(_ column: String, _ value: SQL) -> SQL { "\(sql: column) = ANY (ARRAY[\(value)])" }
 
+    /// The condition that a row of `live` is the run that a row of `source` names by `number`, `token` and `started_at`
+    /// (`RunFence`). It also checks that the job is running, because only then it has a token.
+    static func isRun(_ source: String) -> SQL {
+        """
+        \(.lookUp("live.number", "\(sql: source).number")) AND live.token = \(sql: source).token
+            AND live.started_at = \(sql: source).started_at
+        """
+    }
+
     /// The condition that a row belongs to a user for whom the caller may act.
     static func isAllowed(_ column: String, _ users: any KeyPath<Input, UserScope> & Sendable) -> SQL {
         "(\(users) IS NULL OR \(sql: column) = ANY (\(users)))"

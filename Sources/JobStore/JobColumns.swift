@@ -34,9 +34,14 @@ struct JobColumn: Sendable {
     /// The columns that callers set, in the order of the table. `number` and `created_at` have defaults.
     static let all = [
         JobColumn("id", write: { $0.id }),
-        JobColumn("lane", writeAll: { $0.lanes.map(\.lane) }),
+        // Null if the database does not have the lane or the kind under the number that is remembered: the statement fails.
+        JobColumn(
+            "lane", inputs: [("lane_index", Parameter("lane_index") { $0.names.laneIndexes })],
+            value: "nullif((SELECT numbers FROM lanes)[lane_index], 0)"),
         JobColumn("user_id", write: { $0.spec.userID }),
-        JobColumn("kind", writeAll: { $0.lanes.map(\.kind) }),
+        JobColumn(
+            "kind", inputs: [("kind_index", Parameter("kind_index") { $0.names.kindIndexes })],
+            value: "nullif((SELECT numbers FROM kinds)[kind_index], 0)"),
         JobColumn(
             "priority", write: { Int16($0.spec.priority) }, readers: .recordsAndRuns,
             read: { $0.priority = Int($1) }),
@@ -155,12 +160,72 @@ extension SQL where Input == InsertJobs {
         let names = JobColumn.all.map(\.name).joined(separator: ", ")
         let values = JobColumn.all.map(\.value).joined(separator: ", ")
         return """
-            input AS (SELECT \(input)), new AS (
+            \(confirmedNames), input AS (SELECT \(input)), new AS (
                 INSERT INTO job (\(sql: names)) SELECT \(sql: values) FROM input
                 \(sql: mayConflict ? "ON CONFLICT DO NOTHING" : "")
                 RETURNING number, id, lane, kind, priority, max_attempts, created_at, due_at
             )
             """
+    }
+}
+
+extension SQL where Input == InsertJobs {
+    /// The numbers of lanes and kinds that are remembered, as far as the database has them under the same names; else 0. A
+    /// database that has lost commits may have given them to others.
+    private static let confirmedNames: SQL = """
+        lanes AS MATERIALIZED (
+            SELECT ARRAY(
+                SELECT coalesce((
+                    SELECT lane.id FROM lane JOIN queue ON queue.id = lane.queue
+                    WHERE lane.id = known.id AND lane.user_id = known.user_id AND queue.name = known.queue), 0)
+                FROM unnest(\(\.names.lanes), \(\.names.users), \(\.names.queues))
+                    WITH ORDINALITY AS known (id, user_id, queue, ordinal)
+                ORDER BY known.ordinal) AS numbers
+        ), kinds AS MATERIALIZED (
+            SELECT ARRAY(
+                SELECT coalesce((SELECT kind.id FROM kind WHERE kind.id = known.id AND kind.name = known.name), 0)
+                FROM unnest(\(\.names.kinds), \(\.names.kindNames)) WITH ORDINALITY AS known (id, name, ordinal)
+                ORDER BY known.ordinal) AS numbers
+        )
+        """
+}
+
+/// The lanes and kinds of the jobs of one statement, each once, and the place of each job's own among them, from 1.
+struct JobNames: Sendable {
+    private(set) var lanes: [Int64] = []
+    private(set) var users: [ExactText] = []
+    private(set) var queues: [String] = []
+    private(set) var laneIndexes: [Int32] = []
+    private(set) var kinds: [Int32] = []
+    private(set) var kindNames: [String] = []
+    private(set) var kindIndexes: [Int32] = []
+
+    init(_ jobs: [NewJob], _ ids: [LaneIDs]) {
+        var laneIndexes: [Int64: Int32] = [:]
+        var kindIndexes: [Int32: Int32] = [:]
+        self.laneIndexes.reserveCapacity(jobs.count)
+        self.kindIndexes.reserveCapacity(jobs.count)
+        for (job, ids) in zip(jobs, ids) {
+            if let index = laneIndexes[ids.lane] {
+                self.laneIndexes.append(index)
+            } else {
+                lanes.append(ids.lane)
+                users.append(job.spec.userID)
+                queues.append(job.spec.queue)
+                let index = Int32(lanes.count)
+                laneIndexes[ids.lane] = index
+                self.laneIndexes.append(index)
+            }
+            if let index = kindIndexes[ids.kind] {
+                self.kindIndexes.append(index)
+            } else {
+                kinds.append(ids.kind)
+                kindNames.append(job.spec.kind)
+                let index = Int32(kinds.count)
+                kindIndexes[ids.kind] = index
+                self.kindIndexes.append(index)
+            }
+        }
     }
 }
 

@@ -1,3 +1,5 @@
+// exact in this file: kinds are names that were checked to be ASCII, which Swift compares by its bytes.
+
 package import JobModel
 import Logging
 package import Postgres
@@ -40,8 +42,10 @@ package final class JobStore: EngineStore {
     package static let sessionStatements = [Statement.holdSchema]
 
     private struct Node {
-        var number: Int32 = 0
+        var id = NodeID.none
         var name = ""
+        /// The numbers of the kinds that it has announced.
+        var kinds: [String: Int32] = [:]
     }
 
     /// The functions are in a struct, because a function that a `Mutex` holds directly is wrapped once more at
@@ -92,11 +96,18 @@ package final class JobStore: EngineStore {
     var starter: (any RunStarter)? { observers.withLock { $0.starter } }
 
     /// This node's number in the database, once it is registered; 0 before.
-    package var nodeNumber: Int32 { node.withLock(\.number) }
+    package var nodeNumber: Int32 { node.withLock(\.id.number) }
+    var nodeID: NodeID { node.withLock(\.id) }
     var nodeName: String { node.withLock(\.name) }
+    var nodeAndKinds: (node: NodeID, kinds: [String: Int32]) { node.withLock { ($0.id, $0.kinds) } }
 
-    func setNode(number: Int32, name: String) {
-        node.withLock { $0 = Node(number: number, name: name) }
+    func setNode(_ id: NodeID, name: String, kinds: [String: Int32]) {
+        node.withLock { $0 = Node(id: id, name: name, kinds: kinds) }
+    }
+
+    /// Has no effect if the node has registered again meanwhile.
+    func setKinds(_ kinds: [String: Int32], of id: NodeID) {
+        node.withLock { if $0.id == id { $0.kinds = kinds } }
     }
 
     func publish(_ changes: [LocalChange]) {

@@ -6,7 +6,7 @@ import Postgres
 struct ListNodes: Command {
     /// The users whose running jobs are named.
     let users: UserScope
-    /// The page has only nodes with lower numbers.
+    /// The number of the node behind which the page begins; 0: the first page.
     let before: Int64
     let size: Int64
 
@@ -23,9 +23,11 @@ struct ListNodes: Command {
                 WHERE live.state = 'running' AND live.node = node.id AND \(.isAllowed("job.user_id", \.users))
                 ORDER BY number LIMIT 100) r) AS running_jobs
         FROM node
-        WHERE node.id < \(\.before) AND (node.ended_at IS NULL OR node.ended_at > now() - interval '1 hour')
+        WHERE (\(\.before) = 0 OR (node.started_at, node.id) < (
+                SELECT last.started_at, last.id FROM node last WHERE last.id = \(\.before)))
+            AND (node.ended_at IS NULL OR node.ended_at > now() - interval '1 hour')
             AND node.heartbeat_at > now() - interval '1 hour'
-        ORDER BY node.id DESC LIMIT \(\.size)
+        ORDER BY node.started_at DESC, node.id DESC LIMIT \(\.size)
         """)
 }
 
@@ -37,7 +39,7 @@ extension JobStore {
     ) async throws(StoreError) -> StorePage<NodeRecord> {
         try await read("nodes", isLong: true) { connection throws(PostgresError) in
             let result = try connection.execute(
-                ListNodes(users: users, before: position ?? .max, size: Int64(size + 1)))
+                ListNodes(users: users, before: position ?? 0, size: Int64(size + 1)))
             let number: Column<Int32> = try result.column("id")
             let id: Column<UUID> = try result.column("uid")
             let name: Column<String> = try result.column("name")

@@ -5,7 +5,8 @@ package import JobModel
 import Postgres
 import Support
 
-/// Announces a node under a new lease.
+/// Announces a node under a new lease, and gives it a random number. A database that comes back without its last commits
+/// would give the next number of a sequence to another node.
 struct RegisterNode: Command {
     let id: UUID
     let name: String
@@ -17,9 +18,12 @@ struct RegisterNode: Command {
     static let statement = ParameterizedStatement<Self>(
         "register_node",
         """
-        INSERT INTO node (uid, name, version, concurrency, kinds, lease_until)
-        VALUES (\(\.id), \(\.name), \(\.version), \(\.concurrency), \(\.kinds),
-            now() + \(\.leaseMilliseconds) * interval '1 millisecond') RETURNING id
+        INSERT INTO node (id, uid, name, version, concurrency, kinds, lease_until) OVERRIDING SYSTEM VALUE
+        SELECT id, \(\.id), \(\.name), \(\.version), \(\.concurrency), \(\.kinds),
+            now() + \(\.leaseMilliseconds) * interval '1 millisecond'
+        -- Above the numbers that nodes of an earlier release get, which count from 1.
+        FROM (SELECT 1073741824 + floor(random() * 1073741824)::int AS id FROM generate_series(1, 10)) AS random
+        WHERE NOT EXISTS (SELECT FROM node WHERE node.id = random.id) LIMIT 1 RETURNING id
         """)
 }
 
@@ -38,8 +42,8 @@ struct SetInterruption: Command {
 }
 
 /// Announces the kinds and the concurrency of a node whose lease holds, with the policies of its kinds.
-struct AnnounceKinds: Command {
-    let node: Int32
+struct AnnounceKinds: Command, StatementOfNode {
+    let node: NodeID
     let kinds: [Int32]
     let concurrency: Int32
     let policies: [String]
@@ -49,7 +53,7 @@ struct AnnounceKinds: Command {
         """
         WITH announced AS (
             UPDATE node SET kinds = \(\.kinds), concurrency = \(\.concurrency)
-            WHERE id = \(\.node) AND ended_at IS NULL AND lease_until > now() RETURNING id
+            WHERE \(.isAlive) RETURNING id
         ), changed AS (
             UPDATE kind SET on_interruption = t.policy
             FROM unnest(\(\.kinds), \(\.policies)) AS t (id, policy)
@@ -59,16 +63,23 @@ struct AnnounceKinds: Command {
         """)
 }
 
-struct RenewNode: Command {
-    let node: Int32
+/// Renews a node's lease. It does nothing if the database does not have the node, or not the kinds that the node knows,
+/// because it has lost commits.
+struct RenewNode: Command, StatementOfNode {
+    let node: NodeID
     let leaseMilliseconds: Int64
+    /// The kinds that the node handles, by number and name.
+    let kinds: [Int32]
+    let names: [String]
 
     static let statement = ParameterizedStatement<Self>(
         "renew_node",
         """
         UPDATE node SET heartbeat_at = now(),
             lease_until = now() + \(\.leaseMilliseconds) * interval '1 millisecond'
-        WHERE id = \(\.node) AND ended_at IS NULL AND lease_until > now()
+        WHERE \(.isAlive) AND NOT EXISTS (
+            SELECT FROM unnest(\(\.kinds), \(\.names)) AS known (id, name)
+            WHERE NOT EXISTS (SELECT FROM kind WHERE kind.id = known.id AND kind.name = known.name))
         """)
 }
 
@@ -79,15 +90,15 @@ struct FindCancels: Command {
     static let statement = ParameterizedStatement<Self>(
         "find_cancels",
         """
-        SELECT token, coalesce(cancel_reason, '') AS note FROM live
+        SELECT number, token, started_at, coalesce(cancel_reason, '') AS note FROM live
         WHERE state = 'running' AND node = \(\.node) AND cancel_requested_at IS NOT NULL
         """)
 
-    static func read(_ result: QueryResult) throws(PostgresError) -> [(token: Int64, note: String)] {
-        let token: Column<Int64> = try result.column("token")
+    static func read(_ result: QueryResult) throws(PostgresError) -> [(run: RunFence, note: String)] {
+        let fence = try FenceReader(result)
         let note: Column<String> = try result.column("note")
-        var cancels: [(token: Int64, note: String)] = []
-        for row in result { cancels.append((try row[token], try row[note])) }
+        var cancels: [(run: RunFence, note: String)] = []
+        for row in result { cancels.append((try fence.fence(row), try row[note])) }
         return cancels
     }
 }
@@ -95,11 +106,44 @@ struct FindCancels: Command {
 /// Finds the runs that the database has for a node and the node does not know.
 struct FindStrays: Command {
     let node: Int32
-    /// The tokens of the runs that the node knows.
-    let known: [Int64]
+    /// The runs that the node knows.
+    let known: KnownRuns
 
     static let statement = ParameterizedStatement<Self>(
-        "find_strays", .lostRuns(where: "live.node = \(\.node) AND NOT (live.token = ANY (\(\.known)))"))
+        "find_strays",
+        .lostRuns(
+            where: """
+                live.node = \(\.node) AND (live.number, live.token, live.started_at) NOT IN (
+                    SELECT * FROM unnest(\(\.known.numbers), \(\.known.tokens), \(\.known.startedAts)))
+                """))
+}
+
+/// Finds the runs that a node knows and the database does not have for it.
+struct FindGhosts: Command {
+    let node: Int32
+    /// The runs that the node knows.
+    let known: KnownRuns
+
+    static let statement = ParameterizedStatement<Self>(
+        "find_ghosts",
+        """
+        SELECT known.number, known.token, known.started_at
+        FROM unnest(\(\.known.numbers), \(\.known.tokens), \(\.known.startedAts)) AS known (number, token, started_at)
+        WHERE NOT EXISTS (SELECT FROM live WHERE \(.isRun("known")) AND live.node = \(\.node))
+        """)
+}
+
+/// The runs that a node knows, in columns.
+struct KnownRuns: Sendable {
+    let numbers: [Int64]
+    let tokens: [Int64]
+    let startedAts: [Timestamp]
+
+    init(_ runs: [RunFence]) {
+        numbers = runs.map(\.number)
+        tokens = runs.map(\.token)
+        startedAts = runs.map(\.startedAt)
+    }
 }
 
 /// Counts the other nodes that are alive.
@@ -115,10 +159,12 @@ struct CountPeers: Command {
 }
 
 struct EndNode: Command {
-    let node: Int32
+    let node: NodeID
 
     static let statement = ParameterizedStatement<Self>(
-        "end_node", "UPDATE node SET ended_at = now() WHERE id = \(\.node) AND ended_at IS NULL")
+        "end_node",
+        "UPDATE node SET ended_at = now() WHERE id = \(\.node.number) AND uid = \(\.node.uid) AND ended_at IS NULL"
+    )
 }
 
 /// Finds the runs of ended nodes. Runs of kinds with other policies are left out, however many there are.
@@ -189,6 +235,32 @@ extension Statement {
         """)
 }
 
+/// Names a node in the statements that it may make only as long as it is alive.
+struct NodeID: Sendable, Hashable {
+    var number: Int32
+    /// Made anew at each registration.
+    var uid: UUID
+
+    /// A node that has not registered.
+    static let none = NodeID(number: 0, uid: UUID(uuid: (0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)))
+}
+
+/// A statement that a node makes only as long as it is alive.
+protocol StatementOfNode {
+    var node: NodeID { get }
+}
+
+extension SQL where Input: StatementOfNode {
+    /// The condition that a row of `node` is this node, and that its lease holds. It uses `clock_timestamp`, because a claim
+    /// may wait within its transaction.
+    static var isAlive: SQL {
+        """
+        node.id = \(\.node.number) AND node.uid = \(\.node.uid) AND node.ended_at IS NULL
+            AND node.lease_until > clock_timestamp()
+        """
+    }
+}
+
 extension SQL {
     fileprivate static var endedNodes: SQL { "SELECT id FROM node WHERE ended_at IS NOT NULL" }
 
@@ -245,6 +317,8 @@ extension JobStore {
     package func register(
         _ node: NodeDescription, lease: Duration
     ) async throws(StoreError) -> (node: Int32, kinds: [String: Int32]) {
+        // The database may have lost what this node remembers.
+        if nodeNumber != 0 { catalog.forget() }
         let registered = try await run("register") { [catalog] connection throws(PostgresError) in
             let known = try catalog.kinds(Array(node.kinds.keys), connection)
             let ids = node.kinds.keys.compactMap { known[$0] }
@@ -262,15 +336,16 @@ extension JobStore {
             let number: Int32 = try result[1].onlyRow[result[1].column("id")]
             return (node: number, kinds: known)
         }
-        setNode(number: registered.node, name: node.name)
+        setNode(NodeID(number: registered.node, uid: node.id), name: node.name, kinds: registered.kinds)
         return registered
     }
 
     package func announce(
         kinds: [String: Interruption], concurrency: Int
     ) async throws(StoreError) -> [String: Int32]? {
-        let node = nodeNumber
-        return try await run("announce") { [catalog] connection throws(PostgresError) in
+        let node = nodeID
+        let numbers = try await run("announce") {
+            [catalog] connection throws(PostgresError) -> [String: Int32]? in
             let known = try catalog.kinds(Array(kinds.keys), connection)
             let result = try connection.execute(
                 AnnounceKinds(
@@ -279,20 +354,27 @@ extension JobStore {
             let count: Int64 = try result.onlyRow[result.column("announced")]
             return count == 1 ? known : nil
         }
+        if let numbers { setKinds(numbers, of: node) }
+        return numbers
     }
 
     /// Renews the lease of every run of this node, on a connection of its own, so that no other work delays it.
     ///
-    /// - Parameter known: the tokens of the runs that the node knows of.
+    /// - Parameter known: the runs that the node knows of.
     package func renew(
-        lease: Duration, known: [Int64], timeout: Duration
+        lease: Duration, known: [RunFence], timeout: Duration
     ) async throws(StoreError) -> Renewal {
-        let node = nodeNumber
+        let (node, kinds) = nodeAndKinds
+        let known = KnownRuns(known)
         return try await runForLease("renew", timeout: timeout) { connection throws(PostgresError) in
             let results = try connection.transaction([
-                Query(RenewNode(node: node, leaseMilliseconds: lease.milliseconds)),
-                Query(FindCancels(node: node)), Query(CountPeers(node: node)),
-                Query(FindStrays(node: node, known: known)),
+                Query(
+                    RenewNode(
+                        node: node, leaseMilliseconds: lease.milliseconds, kinds: Array(kinds.values),
+                        names: Array(kinds.keys))),
+                Query(FindCancels(node: node.number)), Query(CountPeers(node: node.number)),
+                Query(FindStrays(node: node.number, known: known)),
+                Query(FindGhosts(node: node.number, known: known)),
             ])
             let peers: Int64 = try results[2].onlyRow[results[2].column("peers")]
             var renewal = Renewal(
@@ -300,12 +382,14 @@ extension JobStore {
                 hasPeers: peers > 0)
             let reader = try LostRunReader(results[3])
             for row in results[3] { renewal.strays.append(try reader.run(row)) }
+            let fence = try FenceReader(results[4])
+            for row in results[4] { renewal.ghosts.append(try fence.fence(row)) }
             return renewal
         }
     }
 
     /// The runs of this node that were asked to stop.
-    package func cancelRequests() async throws(StoreError) -> [(token: Int64, note: String)] {
+    package func cancelRequests() async throws(StoreError) -> [(run: RunFence, note: String)] {
         let node = nodeNumber
         return try await run("cancel_requests") { connection throws(PostgresError) in
             try FindCancels.read(try connection.execute(FindCancels(node: node)))
@@ -314,7 +398,7 @@ extension JobStore {
 
     /// Ends the node's lease. Other nodes may take its runs at once.
     package func endNode() async throws(StoreError) {
-        let node = nodeNumber
+        let node = nodeID
         _ = try await run("end_node") { connection throws(PostgresError) in
             try connection.execute(EndNode(node: node)).affectedRows
         }

@@ -92,10 +92,10 @@ struct FindNumbers: Command {
 }
 
 struct FindPayload: Command {
-    let number: Int64
+    let id: JobID
 
     static let statement = ParameterizedStatement<Self>(
-        "find_payload", "SELECT payload FROM job WHERE number = \(\.number)")
+        "find_payload", "SELECT payload FROM job WHERE id = \(\.id)")
 }
 
 /// Reads each job's history after a sequence, one row per end of an attempt or other change, and its present state.
@@ -157,14 +157,31 @@ struct FindEvents: Command {
     }
 }
 
+/// The lines of a job's log that are wanted.
+package struct WantedLog: Sendable {
+    package var number: Int64
+    /// The number may be that of another job by now, whose log is not read.
+    package var job: JobID
+    /// The last line that is not wanted.
+    package var after: Int64
+
+    package init(number: Int64, job: JobID, after: Int64) {
+        self.number = number
+        self.job = job
+        self.after = after
+    }
+}
+
 /// Reads the last lines of each job's log after a line.
 struct FindLogs: Command {
     let numbers: [Int64]
+    let ids: [JobID]
     let after: [Int64]
     let linesMax = Int64(JobLimits.logLinesKept)
 
-    init(_ wanted: [(number: Int64, after: Int64)]) {
+    init(_ wanted: [WantedLog]) {
         numbers = wanted.map(\.number)
+        ids = wanted.map(\.job)
         after = wanted.map(\.after)
     }
 
@@ -172,7 +189,9 @@ struct FindLogs: Command {
         "find_logs",
         """
         SELECT wanted.number, l.line, l.at, l.attempt, l.level, l.message
-        FROM unnest(\(\.numbers), \(\.after)) AS wanted (number, after) CROSS JOIN LATERAL (
+        FROM unnest(\(\.numbers), \(\.ids), \(\.after)) AS wanted (number, id, after)
+        JOIN job ON \(.lookUp("job.number", "wanted.number")) AND job.id = wanted.id
+        CROSS JOIN LATERAL (
             SELECT line, at, attempt, level, message FROM log_line
             WHERE log_line.number = wanted.number AND line > wanted.after
             ORDER BY log_line.number DESC, line DESC LIMIT \(\.linesMax)) l
@@ -186,8 +205,11 @@ struct FindProgress: Command {
     static let statement = ParameterizedStatement<Self>(
         "find_progress",
         """
-        SELECT number, attempt, stage, fraction, message, step, steps, done, total, updated_at, job.id
-        FROM progress JOIN job USING (number) WHERE number = ANY (\(\.numbers))
+        SELECT p.number, p.attempt, p.stage, p.fraction, p.message, p.step, p.steps, p.done, p.total, p.updated_at,
+            job.id, job.user_id, queue.name AS queue
+        FROM progress p JOIN job ON \(.lookUp("job.number", "p.number"))
+        JOIN lane ON lane.id = job.lane JOIN queue ON queue.id = lane.queue
+        WHERE p.number = ANY (\(\.numbers))
         """)
 }
 
@@ -272,12 +294,16 @@ extension JobStore {
                     Query(
                         FindEvents.last,
                         FindEvents(after: [found.number: 0], historyMax: JobLimits.attemptsReturnedMax)),
-                    Query(FindLogs([(number: found.number, after: 0)])),
-                ] + (payload ? [Query(FindPayload(number: found.number))] : []))
+                    Query(FindLogs([WantedLog(number: found.number, job: id, after: 0)])),
+                ] + (payload ? [Query(FindPayload(id: id))] : []))
             var job = found
             var changes: [JobChange] = []
             let changeReader = try ChangeReader(results[0])
-            for row in results[0] { changes.append(try changeReader.change(row)) }
+            for row in results[0] {
+                let change = try changeReader.change(row)
+                // The number may have become that of another job since the job was read.
+                if change.key.id == id { changes.append(change) }
+            }
             job.attempts = try JobChange.attempts(changes).suffix(JobLimits.attemptsReturnedMax).map {
                 var attempt = $0
                 if let message = attempt.error?.message {
@@ -336,19 +362,29 @@ extension JobStore {
         }
     }
 
+    /// The latest progress of a job, and whose it is.
+    package struct LatestProgress: Sendable {
+        package var job: JobID
+        package var lane: LaneName
+        package var attempt: Int
+        package var progress: Progress
+    }
+
     /// The latest progress of each job that has any.
-    package func progress(
-        of numbers: [Int64]
-    ) async throws(StoreError) -> [Int64: (job: JobID, attempt: Int, progress: Progress)] {
+    package func progress(of numbers: [Int64]) async throws(StoreError) -> [Int64: LatestProgress] {
         try await read("progress") { connection throws(PostgresError) in
-            var found: [Int64: (job: JobID, attempt: Int, progress: Progress)] = [:]
+            var found: [Int64: LatestProgress] = [:]
             let result = try connection.execute(FindProgress(numbers: numbers))
             let number: Column<Int64> = try result.column("number")
             let attempt: Column<Int32> = try result.column("attempt")
             let progress = try ProgressReader(result)
             let id: Column<JobID> = try result.column("id")
+            let userID: Column<ExactText> = try result.column("user_id")
+            let queue: Column<String> = try result.column("queue")
             for row in result {
-                found[try row[number]] = (try row[id], Int(try row[attempt]), try progress.progress(row))
+                found[try row[number]] = LatestProgress(
+                    job: try row[id], lane: LaneName(userID: try row[userID], queue: try row[queue]),
+                    attempt: Int(try row[attempt]), progress: try progress.progress(row))
             }
             return found
         }
@@ -356,20 +392,20 @@ extension JobStore {
 
     /// The last lines of each job's log after a line, oldest first. Jobs without any are left out.
     package func logs(
-        of wanted: [(number: Int64, after: Int64)]
+        of wanted: [WantedLog]
     ) async throws(StoreError) -> [Int64: [LogLine]] {
         try await knownLogs(of: wanted, orFail: true).logs
     }
 
     /// Reads the lines as above, but leaves out those whose level this version does not know, and names these levels.
     package func knownLogs(
-        of wanted: [(number: Int64, after: Int64)]
+        of wanted: [WantedLog]
     ) async throws(StoreError) -> (logs: [Int64: [LogLine]], unknown: Set<ExactText>) {
         try await knownLogs(of: wanted, orFail: false)
     }
 
     private func knownLogs(
-        of wanted: [(number: Int64, after: Int64)], orFail: Bool
+        of wanted: [WantedLog], orFail: Bool
     ) async throws(StoreError) -> (logs: [Int64: [LogLine]], unknown: Set<ExactText>) {
         guard !wanted.isEmpty else { return ([:], []) }
         return try await read("logs") { connection throws(PostgresError) in

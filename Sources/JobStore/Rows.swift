@@ -150,6 +150,23 @@ struct ProgressReader {
     }
 }
 
+/// Reads the columns that name a run: `number`, `token` and `started_at`.
+struct FenceReader {
+    private let number: Column<Int64>
+    private let token: Column<Int64>
+    private let startedAt: Column<Timestamp>
+
+    init(_ result: QueryResult) throws(PostgresError) {
+        number = try result.column("number")
+        token = try result.column("token")
+        startedAt = try result.column("started_at")
+    }
+
+    func fence(_ row: Row) throws(PostgresError) -> RunFence {
+        RunFence(number: try row[number], token: try row[token], startedAt: try row[startedAt])
+    }
+}
+
 extension SQL {
     /// The columns of running jobs that `RunReader` reads: those of `run`, which has rows of `live`, and of `job` and
     /// `kind`.

@@ -38,8 +38,7 @@ extension InsertJobs {
             JOIN lane ON lane.id = l.id JOIN queue ON queue.id = lane.queue
             WHERE NOT queue.paused
                 AND NOT EXISTS (SELECT FROM live w WHERE w.state = 'ready' AND w.lane = lane.id)
-                AND EXISTS (SELECT FROM node
-                    WHERE node.id = \(\.node) AND ended_at IS NULL AND lease_until > clock_timestamp())
+                AND EXISTS (SELECT FROM node WHERE \(.isAlive))
         ), ranked AS (
             SELECT number, lane, row_number() OVER (PARTITION BY lane ORDER BY priority DESC, due_at, number)
                 AS ordinal
@@ -54,7 +53,7 @@ extension InsertJobs {
             SELECT number, lane, kind, -priority,
                 (CASE WHEN starts THEN 'running' WHEN due_at <= now() THEN 'ready' ELSE 'scheduled' END)::live_state,
                 due_at, CASE WHEN starts THEN 2 ELSE 1 END, CASE WHEN starts THEN 1 ELSE 0 END, max_attempts,
-                CASE WHEN starts THEN nextval('run_token') END, CASE WHEN starts THEN \(\.node) END,
+                CASE WHEN starts THEN nextval('run_token') END, CASE WHEN starts THEN \(\.node.number) END,
                 CASE WHEN starts THEN clock_timestamp() END
             FROM (SELECT new.*, starts.number IS NOT NULL AS starts FROM new LEFT JOIN starts USING (number)) n
             RETURNING number, lane, sequence, token, started_at
@@ -67,7 +66,7 @@ extension InsertJobs {
     /// Announces event 1 of all jobs, and event 2 of those that start.
     private static let announcingNewAndStarted = SQL<Self>.announcing(
         """
-        SELECT \(\.node), array_agg(number) || array_agg(number) FILTER (WHERE sequence = 2),
+        SELECT \(\.node.number), array_agg(number) || array_agg(number) FILTER (WHERE sequence = 2),
             array_agg(lane) || array_agg(lane) FILTER (WHERE sequence = 2),
             array_agg(1::bigint) || array_agg(2::bigint) FILTER (WHERE sequence = 2), false
         FROM entry HAVING count(*) > 0

@@ -7,8 +7,8 @@ extension RunUpdate {
 
     fileprivate var saved: [LocalChange] {
         var changes: [LocalChange] = []
-        if let progress { changes.append(.progress(key, attempt: attempt, progress, isSaved: true)) }
-        if !log.isEmpty { changes.append(.log(key, log, isSaved: true)) }
+        if let progress { changes.append(.progress(run, progress, isSaved: true)) }
+        if !log.isEmpty { changes.append(.log(run.key, log, isSaved: true)) }
         return changes
     }
 }
@@ -18,6 +18,7 @@ struct SaveProgress: Command {
     let node: Int32
     let numbers: [Int64]
     let tokens: [Int64]
+    let startedAts: [Timestamp]
     let attempts: [Int32]
     let stages: [String]
     let fractions: [Double]
@@ -34,10 +35,11 @@ struct SaveProgress: Command {
         """
         WITH input AS (
             SELECT t.*, live.lane FROM unnest(
-                \(\.numbers), \(\.tokens), \(\.attempts), \(\.stages), \(\.fractions), \(\.messages), \(\.step),
-                \(\.steps), \(\.done), \(\.totals), \(\.updatedAt))
-            AS t (number, token, attempt, stage, fraction, message, step, steps, done, total, updated_at)
-            JOIN live ON \(.lookUp("live.number", "t.number")) AND live.token = t.token
+                \(\.numbers), \(\.tokens), \(\.startedAts), \(\.attempts), \(\.stages), \(\.fractions),
+                \(\.messages), \(\.step), \(\.steps), \(\.done), \(\.totals), \(\.updatedAt))
+            AS t (
+                number, token, started_at, attempt, stage, fraction, message, step, steps, done, total, updated_at)
+            JOIN live ON \(.isRun("t"))
         ), \(.announcing("input", node: \.node, sequence: "0::bigint"))
         INSERT INTO progress (number, attempt, stage, fraction, message, step, steps, done, total, updated_at)
         SELECT number, attempt, stage, fraction, message, step, steps, done, total, updated_at FROM input
@@ -53,6 +55,7 @@ struct SaveLog: Command {
     let node: Int32
     let numbers: [Int64]
     let tokens: [Int64]
+    let startedAts: [Timestamp]
     let lines: [Int64]
     let times: [Timestamp]
     let attempts: [Int32]
@@ -64,9 +67,10 @@ struct SaveLog: Command {
         """
         WITH input AS (
             SELECT t.*, live.lane FROM unnest(
-                \(\.numbers), \(\.tokens), \(\.lines), \(\.times), \(\.attempts), \(\.levels), \(\.messages))
-            AS t (number, token, line, at, attempt, level, message)
-            JOIN live ON \(.lookUp("live.number", "t.number")) AND live.token = t.token
+                \(\.numbers), \(\.tokens), \(\.startedAts), \(\.lines), \(\.times), \(\.attempts), \(\.levels),
+                \(\.messages))
+            AS t (number, token, started_at, line, at, attempt, level, message)
+            JOIN live ON \(.isRun("t"))
         ), \(.announcing("(SELECT DISTINCT number, lane FROM input) AS jobs", node: \.node, sequence: "0::bigint"))
         INSERT INTO log_line (number, line, at, attempt, level, message)
         SELECT number, line, at, attempt, level, message FROM input
@@ -78,28 +82,30 @@ struct SaveLog: Command {
 struct TrimLog: Command {
     let numbers: [Int64]
     let tokens: [Int64]
+    let startedAts: [Timestamp]
     let firstLines: [Int64]
 
     static let statement = ParameterizedStatement<Self>(
         "trim_log",
         """
         DELETE FROM log_line
-        USING unnest(\(\.numbers), \(\.tokens), \(\.firstLines)) AS t (number, token, first)
-        JOIN live ON \(.lookUp("live.number", "t.number")) AND live.token = t.token
+        USING unnest(\(\.numbers), \(\.tokens), \(\.startedAts), \(\.firstLines))
+            AS t (number, token, started_at, first)
+        JOIN live ON \(.isRun("t"))
         WHERE \(.lookUp("log_line.number", "t.number")) AND log_line.line < t.first
         """)
 }
 
 struct SaveCheckpoint: Command {
-    let number: Int64
-    let token: Int64
+    let run: RunFence
     let data: [UInt8]
 
     static let statement = ParameterizedStatement<Self>(
         "save_checkpoint",
         """
         INSERT INTO checkpoint (number, data, saved_at)
-        SELECT number, \(\.data), now() FROM live WHERE number = \(\.number) AND token = \(\.token)
+        SELECT number, \(\.data), now() FROM live
+        WHERE number = \(\.run.number) AND token = \(\.run.token) AND started_at = \(\.run.startedAt)
         ON CONFLICT (number) DO UPDATE SET data = excluded.data, saved_at = excluded.saved_at
         """)
 }
@@ -134,8 +140,9 @@ extension JobStore {
             queries.append(
                 Query(
                     SaveLog(
-                        node: node, numbers: lines.map(\.0.key.number), tokens: lines.map(\.0.token),
-                        lines: lines.map(\.1.number), times: lines.map(\.1.at),
+                        node: node, numbers: lines.map(\.0.run.key.number), tokens: lines.map(\.0.run.token),
+                        startedAts: lines.map(\.0.run.startedAt), lines: lines.map(\.1.number),
+                        times: lines.map(\.1.at),
                         attempts: lines.map { Int32($0.1.attempt) },
                         levels: lines.map(\.2.rawValue),
                         messages: lines.map(\.1.message))))
@@ -145,7 +152,8 @@ extension JobStore {
                 queries.append(
                     Query(
                         TrimLog(
-                            numbers: trimmed.map(\.key.number), tokens: trimmed.map(\.token),
+                            numbers: trimmed.map(\.run.key.number), tokens: trimmed.map(\.run.token),
+                            startedAts: trimmed.map(\.run.startedAt),
                             firstLines: trimmed.map { ($0.log.last?.number ?? 0) - kept + 1 })))
             }
         }
@@ -153,11 +161,9 @@ extension JobStore {
     }
 
     /// Saves the checkpoint that the next attempt will receive. Throws `stale` when the run has lost its lease.
-    package func save(checkpoint: [UInt8], of key: JobKey, token: Int64) async throws(StoreError) {
-        let written = try await run("checkpoint") { connection throws(PostgresError) in
-            try connection.execute(
-                SaveCheckpoint(number: key.number, token: token, data: checkpoint)
-            ).affectedRows
+    package func save(checkpoint: [UInt8], of run: RunFence) async throws(StoreError) {
+        let written = try await self.run("checkpoint") { connection throws(PostgresError) in
+            try connection.execute(SaveCheckpoint(run: run, data: checkpoint)).affectedRows
         }
         guard written == 1 else { throw .stale }
     }
@@ -168,8 +174,9 @@ extension SaveProgress {
     fileprivate init(_ updates: [RunUpdate], node: Int32) {
         let progress = updates.compactMap(\.progress)
         self.init(
-            node: node, numbers: updates.map(\.key.number), tokens: updates.map(\.token),
-            attempts: updates.map { Int32($0.attempt) }, stages: progress.map(\.stage),
+            node: node, numbers: updates.map(\.run.key.number), tokens: updates.map(\.run.token),
+            startedAts: updates.map(\.run.startedAt),
+            attempts: updates.map { Int32($0.run.attempt) }, stages: progress.map(\.stage),
             // Nodes of the release before 0009_attempts read NaN as 0.
             fractions: progress.map { $0.fraction ?? .nan }, messages: progress.map(\.message),
             done: progress.map(\.done), totals: progress.map(\.total),

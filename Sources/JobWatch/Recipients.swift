@@ -2,7 +2,8 @@ import JobModel
 
 /// The watches that something is to be sent to.
 struct Recipients: Sendable {
-    /// Watches of the job by name.
+    let number: Int64
+    /// Watches of the job that has this number in the database, by name.
     var named: WatchSet
     /// Watches of users and queues.
     var others: [Subscription]
@@ -13,7 +14,11 @@ struct Recipients: Sendable {
     @discardableResult
     func send(_ update: WatchUpdate) -> Bool {
         var allHaveIt = true
-        named.forEach { allHaveIt = $0.receive(update) && allHaveIt }
+        named.forEach { watch in
+            // The database may have given the number to another job, after a restore.
+            guard watch.names(update.job, as: number) else { return }
+            allHaveIt = watch.receive(update) && allHaveIt
+        }
         for watch in others { watch.receive(update) }
         return allHaveIt
     }

@@ -73,6 +73,9 @@ package final class Subscription: Sendable {
         return numbers
     }
 
+    /// Whether it names the job, and knows it by this number.
+    func names(_ job: JobID, as number: Int64) -> Bool { jobs[number] == job }
+
     /// `wake` is called once after each time that `take` has returned `wait`.
     package func setWaker(_ wake: @escaping @Sendable () -> Void) {
         state.withLock { $0.waker = Waker(wake: wake) }

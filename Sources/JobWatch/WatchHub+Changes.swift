@@ -36,12 +36,13 @@ extension WatchHub: ChangeSubscriber {
         switch change {
         case .event(_, let key), .log(let key, _, _):
             recipients = state.recipients(of: key.number)
-        case .progress(let key, let attempt, let progress, let isSaved):
-            recipients = state.recipients(of: key.number, in: key.lane)
+        case .progress(let run, let progress, let isSaved):
+            let number = run.key.number
+            recipients = state.recipients(of: number, in: LaneName(run.spec))
             if !recipients.named.isEmpty {
                 if !isSaved {
-                    state.unsaved.publish(progress.updatedAt, attempt: attempt, of: key.number)
-                } else if state.unsaved.save(progress.updatedAt, attempt: attempt, of: key.number) {
+                    state.unsaved.publish(progress.updatedAt, attempt: run.attempt, of: number)
+                } else if state.unsaved.save(progress.updatedAt, attempt: run.attempt, of: number) {
                     recipients.named = .empty
                 }
             }
@@ -59,13 +60,16 @@ extension WatchHub: ChangeSubscriber {
         switch change {
         case .event(let event, _):
             recipients.send(WatchUpdate(event))
-        case .progress(let key, let attempt, let progress, let isSaved):
-            let allHaveIt = recipients.send(WatchUpdate(of: key.id, attempt: attempt, progress))
+        case .progress(let run, let progress, let isSaved):
+            let allHaveIt = recipients.send(WatchUpdate(of: run.key.id, attempt: run.attempt, progress))
             if allHaveIt, !isSaved, !recipients.named.isEmpty {
-                state.withLock { $0.unsaved.allHave(progress.updatedAt, of: key.number) }
+                state.withLock { $0.unsaved.allHave(progress.updatedAt, of: run.key.number) }
             }
         case .log(let key, let lines, let isSaved):
-            recipients.named.forEach { $0.receive(lines, isSaved: isSaved, of: key.id) }
+            recipients.named.forEach { watch in
+                guard watch.names(key.id, as: key.number) else { return }
+                watch.receive(lines, isSaved: isSaved, of: key.id)
+            }
         case .uncertain, .cancelRequested:
             break
         }
@@ -98,14 +102,19 @@ extension WatchHub: ChangeSubscriber {
         for watch in watches { watch.end() }
     }
 
+    /// Every watch may be wrong about its jobs, and about the jobs, users and queues that numbers in the database stand for.
+    package func historyWasLost() {
+        endAll()
+    }
+
     /// Says to watches of named jobs up to which sequence there are events. They read those that they do not have.
     private func announce(_ changes: [RemoteChange]) {
         state.withLock { state in
             for change in changes where change.sequence > 0 {
-                guard let watches = state.byJob[change.number], let id = state.id(of: change.number) else {
-                    continue
+                state.byJob[change.number]?.forEach { watch in
+                    guard let id = watch.jobs[change.number] else { return }
+                    watch.noteEvents(of: id, upTo: change.sequence)
                 }
-                watches.forEach { $0.noteEvents(of: id, upTo: change.sequence) }
             }
         }
     }
@@ -152,9 +161,7 @@ extension WatchHub: ChangeSubscriber {
         for (number, latest) in try await store.progress(of: Array(laneOf.keys)) {
             var recipients = state.withLock { state in
                 var recipients = state.recipients(of: number)
-                if let lane = laneOf[number].flatMap({ lanes[$0] }) {
-                    recipients.others = state.byLane.watches(of: lane)
-                }
+                recipients.others = state.byLane.watches(of: latest.lane)
                 return recipients
             }
             let update = WatchUpdate(of: latest.job, attempt: latest.attempt, latest.progress)
@@ -170,24 +177,29 @@ extension WatchHub: ChangeSubscriber {
     /// Reads each log from the last line on that all of its watches have.
     private func deliverLogs(of numbers: [Int64]) async throws(StoreError) {
         let logged = state.withLock { state in
-            numbers.compactMap { number -> (number: Int64, job: JobID, after: Int64)? in
-                guard let watches = state.byJob[number], let job = state.id(of: number) else { return nil }
-                var last: Int64?
-                watches.forEach { watch in
-                    guard let line = watch.lastLogLine(of: job) else { return }
-                    last = min(last ?? line, line)
+            numbers.compactMap { number -> WantedLog? in
+                var wanted: WantedLog?
+                state.byJob[number]?.forEach { watch in
+                    guard let job = watch.jobs[number], let line = watch.lastLogLine(of: job) else { return }
+                    // Watches that know the number as that of another job are about to end.
+                    if wanted?.job == job || wanted == nil {
+                        wanted = WantedLog(number: number, job: job, after: min(wanted?.after ?? line, line))
+                    }
                 }
-                return last.map { (number: number, job: job, after: $0) }
+                return wanted
             }
         }
         for start in stride(from: 0, to: logged.count, by: Self.logsReadAtOnce) {
             let chunk = logged[start..<min(start + Self.logsReadAtOnce, logged.count)]
-            let read = try await store.knownLogs(of: chunk.map { (number: $0.number, after: $0.after) })
+            let read = try await store.knownLogs(of: Array(chunk))
             for level in read.unknown { warn(of: level, "lines of the log are not sent to watches") }
-            for (number, job, _) in chunk {
-                guard let lines = read.logs[number] else { continue }
-                let watches = state.withLock { $0.byJob[number] ?? .empty }
-                watches.forEach { $0.receive(lines, isSaved: true, of: job) }
+            for wanted in chunk {
+                guard let lines = read.logs[wanted.number] else { continue }
+                let watches = state.withLock { $0.byJob[wanted.number] ?? .empty }
+                watches.forEach { watch in
+                    guard watch.names(wanted.job, as: wanted.number) else { return }
+                    watch.receive(lines, isSaved: true, of: wanted.job)
+                }
             }
         }
     }

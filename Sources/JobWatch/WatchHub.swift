@@ -44,21 +44,17 @@ package final class WatchHub: Sendable {
         var unknownValues: Set<ExactText> = []
 
         func recipients(of number: Int64) -> Recipients {
-            Recipients(named: byJob[number] ?? .empty, others: [])
+            Recipients(number: number, named: byJob[number] ?? .empty, others: [])
         }
 
         /// The watches of a job, and those of users and queues that may include it.
-        func recipients(of number: Int64, in lane: Int64) -> Recipients {
+        func recipients(of number: Int64, in lane: LaneName) -> Recipients {
             var recipients = recipients(of: number)
             guard !byLane.isEmpty else { return recipients }
-            // A lane is not known until its first change has been read. Its progress comes from the log until then, once it
-            // is saved.
-            recipients.others = lanes[lane].map { byLane.watches(of: $0) } ?? []
+            recipients.others = byLane.watches(of: lane)
             return recipients
         }
 
-        /// The id of a job that is watched by name.
-        func id(of number: Int64) -> JobID? { byJob[number]?.first?.jobs[number] }
     }
 
     /// The database has finished a commit of unknown outcome after this time, which is longer than the statement timeout
@@ -166,6 +162,15 @@ package final class WatchHub: Sendable {
         }
         subscription.end()
         onClose?()
+    }
+
+    /// Ends every watch. Their clients connect again and find out what is true now.
+    func endAll() {
+        let all = state.withLock { state in
+            state.lanes = [:]
+            return state.beats.flatMap(\.elements)
+        }
+        for subscription in all { subscription.end() }
     }
 
     /// Ends every watch, and those that begin later at once. Their clients connect again, to another node.

@@ -24,7 +24,7 @@ struct Node: Sendable {
         try await store.finish(FinishedRun(run, node: name, verdict: verdict))
     }
 
-    func renew(known: [Int64] = [], lease: Duration = ContractBench.longLease) async throws -> Renewal {
+    func renew(known: [RunFence] = [], lease: Duration = ContractBench.longLease) async throws -> Renewal {
         try await store.renew(lease: lease, known: known, timeout: .seconds(10))
     }
 }
@@ -41,11 +41,11 @@ final class PublishedChanges: Sendable {
         }
     }
 
-    var cancels: [(token: Int64, node: Int32, note: String)] {
+    var cancels: [(run: RunFence, node: Int32, note: String)] {
         changes.withLock { changes in
             changes.compactMap {
-                if case .cancelRequested(_, let token, let node, let note) = $0 {
-                    (token, node, note)
+                if case .cancelRequested(_, let run, let node, let note) = $0 {
+                    (run, node, note)
                 } else {
                     nil
                 }

@@ -169,17 +169,17 @@ import Testing
         try await ContractBench.with(implementation) { bench in
             let first = try await bench.start()
             for data: [UInt8] in [[1], [2]] {
-                try await bench.one.store.save(checkpoint: data, of: first.key, token: first.token)
+                try await bench.one.store.save(checkpoint: data, of: first.fence)
             }
             try await bench.one.finish(first, .released)
             let second = try await bench.claimed(first.key.id)
             #expect(second.checkpoint == [2])
             await #expect(throws: StoreError.stale) {
-                try await bench.one.store.save(checkpoint: [3], of: first.key, token: first.token)
+                try await bench.one.store.save(checkpoint: [3], of: first.fence)
             }
             try await bench.one.finish(second, .failure)
             await #expect(throws: StoreError.stale) {
-                try await bench.one.store.save(checkpoint: [4], of: second.key, token: second.token)
+                try await bench.one.store.save(checkpoint: [4], of: second.fence)
             }
             // A call of Retry keeps it.
             try await bench.one.store.requestRetry(first.key.id, for: .all)
@@ -192,7 +192,7 @@ import Testing
     private func update(_ run: ClaimedRun, stage: String?, lines: [Int64] = []) -> RunUpdate {
         let moment = Timestamp(microseconds: 1_700_000_000_000_000)
         return RunUpdate(
-            key: run.key, token: run.token, attempt: run.attempt,
+            run,
             progress: stage.map {
                 Progress(stage: $0, fraction: 0.5, message: "m", done: 1, total: 2, updatedAt: moment)
             },

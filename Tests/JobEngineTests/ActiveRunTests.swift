@@ -103,6 +103,34 @@ import Testing
         #expect(store.verdicts.isEmpty && store.updates.isEmpty)
     }
 
+    /// The store does not have the run any more: its handler is stopped.
+    @Test func aRunThatTheStoreHasLostIsStopped() async {
+        let store = ScriptedStore()
+        let run = run(store)
+        let runner = ScriptedRunner { _ in
+            run.lose()
+            // It is cancelled, which ends this.
+            let (never, continuation) = AsyncStream<Never>.makeStream()
+            for await _ in never {}
+            continuation.finish()
+            return ScriptedRunner.done
+        }
+        #expect(await !finish(run, runner))
+        #expect(store.verdicts.isEmpty && run.stopReason == .leaseLost)
+    }
+
+    /// A renewal of the lease also names runs whose end was just written.
+    @Test func aRunWhoseHandlerHasEndedIsNotStopped() async {
+        let held = Mutex<ActiveRun?>(nil)
+        let store = ScriptedStore(onCall: { call in
+            if call == .finish { held.withLock { $0 }?.lose() }
+        })
+        let run = run(store)
+        held.withLock { $0 = run }
+        #expect(await finish(run, ScriptedRunner { _ in ScriptedRunner.done }))
+        #expect(store.verdicts.count == 1 && run.stopReason == nil)
+    }
+
     /// A run whose checkpoint has come to the store, which answers when `answer` is called.
     ///
     /// - Parameter body: `outcome` is what `save` throws, or `Saved`.
@@ -176,7 +204,7 @@ import Testing
         let update = try #require(store.updates.first)
         #expect(store.updates.count == 1)
         #expect(update.progress?.stage == "b" && update.log.map(\.message) == ["line"])
-        #expect(update.token == run.claimed.token)
+        #expect(update.run.fence == run.claimed.fence)
     }
 
     /// `RunUpdateWriter` is saving when the handler ends.

@@ -27,7 +27,7 @@ import Testing
         let line = updates.log(.info, "m", at: Timestamp(microseconds: 3), attempt: 1)
         #expect(line.number == 4)
         let update = try take(&updates)
-        #expect(update.progress?.stage == "b" && update.log == [line] && update.token == run.token)
+        #expect(update.progress?.stage == "b" && update.log == [line] && update.run.fence == run.fence)
         #expect(!updates.isEmpty)
         _ = updates.end(update, isSaved: true)
         #expect(updates.isEmpty)

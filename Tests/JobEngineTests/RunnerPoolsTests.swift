@@ -148,9 +148,13 @@ import Testing
         let runs = store.table(of: pools)
         let pool = pools.add([runner("a")], concurrency: 1)
         pools.beginLease(pools.announcement, ["a": 1])
-        runs.stop(7, note: "why")
+        let run = ClaimedRun.sample(token: 7, kind: "a")
+        runs.stop(run.fence, note: "why")
+        // The database may have given its number and token to another run, which goes on.
+        runs.stop(
+            RunFence(number: 7, token: 7, startedAt: run.startedAt.advanced(by: .seconds(1))), note: "other")
         let grant = try #require(pools.beginClaim(for: pool))
-        runs.start([.sample(token: 7, kind: "a")], under: grant)
+        runs.start([run], under: grant)
         let cancelled = JobError(message: "why", cause: .cancelled)
         #expect(store.verdicts == [.final(.cancelled, cancelled, nil)])
     }
@@ -161,8 +165,9 @@ import Testing
         let pool = pools.add([runner("a")], concurrency: 1)
         pools.beginLease(pools.announcement, ["a": 1])
         let grant = try #require(pools.beginClaim(for: pool))
-        runs.start([.sample(token: 7, kind: "other")], under: grant)
-        #expect(store.verdicts.isEmpty && !runs.has(7))
+        let run = ClaimedRun.sample(token: 7, kind: "other")
+        runs.start([run], under: grant)
+        #expect(store.verdicts.isEmpty && !runs.has(run.fence))
     }
 
     // MARK: The end

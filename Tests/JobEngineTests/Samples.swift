@@ -94,7 +94,7 @@ final class ScriptedStore: EngineStore {
         return try answer.get()
     }
 
-    func renew(lease: Duration, known: [Int64], timeout: Duration) async throws(StoreError) -> Renewal {
+    func renew(lease: Duration, known: [RunFence], timeout: Duration) async throws(StoreError) -> Renewal {
         onCall(.renew)
         let isAlive = state.withLock { $0.renewals.isEmpty ? true : $0.renewals.removeFirst() }
         return Renewal(isAlive: isAlive, cancels: [], strays: [], hasPeers: false)
@@ -109,11 +109,11 @@ final class ScriptedStore: EngineStore {
         return state.withLock { $0.claims.isEmpty ? ClaimResult() : $0.claims.removeFirst() }
     }
 
-    func save(checkpoint: [UInt8], of key: JobKey, token: Int64) async throws(StoreError) {
+    func save(checkpoint: [UInt8], of run: RunFence) async throws(StoreError) {
         await onCheckpoint()
     }
 
-    func cancelRequests() async throws(StoreError) -> [(token: Int64, note: String)] { [] }
+    func cancelRequests() async throws(StoreError) -> [(run: RunFence, note: String)] { [] }
 
     func orphans() async throws(StoreError) -> (runs: [OrphanedRun], unknown: [UnknownPolicy]) { ([], []) }
 

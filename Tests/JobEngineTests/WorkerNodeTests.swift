@@ -360,7 +360,7 @@ import Testing
             #expect(job.result == ScriptedRunner.done)
             #expect(job.attempts.map(\.outcome) == [.interrupted, .succeeded])
             #expect(stopped.all == [1])
-            #expect(bench.store.nodeNumber > first)
+            #expect(bench.store.nodeNumber != first)
         }
     }
 
@@ -387,7 +387,7 @@ import Testing
             try lock.executeScript("COMMIT")
             #expect(await bench.events(upTo: .succeeded) == [.retryScheduled, .started, .succeeded])
             #expect(try await bench.job(id)?.attempts.map(\.outcome) == [.interrupted, .succeeded])
-            #expect(bench.store.nodeNumber > first)
+            #expect(bench.store.nodeNumber != first)
         }
     }
 

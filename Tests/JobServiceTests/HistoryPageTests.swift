@@ -81,7 +81,7 @@ import Testing
                     level: levels[number % 4], message: "line \(number)")
             }
             try await bench.store.save([
-                RunUpdate(key: run.key, token: run.token, attempt: 1, progress: nil, log: lines)
+                RunUpdate(run, progress: nil, log: lines)
             ])
             func read(_ size: Int, after line: Int64 = 0, from level: LogLine.Level? = nil) async throws
                 -> [LogLine]

@@ -102,7 +102,7 @@ import Testing
                     number: number, at: Timestamp(microseconds: number), attempt: 1, level: .info,
                     message: "line \(number)")
                 try await bench.store.save([
-                    RunUpdate(key: run.key, token: run.token, attempt: 1, progress: nil, log: [line])
+                    RunUpdate(run, progress: nil, log: [line])
                 ])
             }
             try await write(1)
@@ -324,7 +324,7 @@ import Testing
                 stage: "", fraction: 0.5, message: "", done: 0, total: 0,
                 updatedAt: Timestamp(microseconds: 1))
             try await bench.store.save([
-                RunUpdate(key: run.key, token: run.token, attempt: 1, progress: progress, log: [])
+                RunUpdate(run, progress: progress, log: [])
             ])
             var reader = try await reader(bench, user("a", after: first.token))
             var lines: [String] = []

@@ -95,7 +95,7 @@ import Testing
                     stage: "", fraction: fraction, message: "", done: 0, total: 0, updatedAt: at)
                 let log = LogLine(number: line, at: at, attempt: 1, level: .info, message: "line \(line)")
                 try await bench.store.save([
-                    RunUpdate(key: run.key, token: run.token, attempt: 1, progress: progress, log: [log])
+                    RunUpdate(run, progress: progress, log: [log])
                 ])
             }
             try await save(0.25, line: 1)

@@ -38,12 +38,12 @@ import Testing
             }
             let asked = bench.changes.all.filter { if case .cancelRequested = $0 { true } else { false } }
             #expect(asked.count == 1)
-            if case .cancelRequested(let key, let token, let node, let note)? = asked.first {
-                #expect(key == run.key && token == run.token && note == "first")
+            if case .cancelRequested(let key, let fence, let node, let note)? = asked.first {
+                #expect(key == run.key && fence == run.fence && note == "first")
                 #expect(node == bench.store.nodeNumber)
             }
             let requests = try await bench.store.cancelRequests()
-            #expect(requests.map(\.token) == [run.token] && requests.map(\.note) == ["first"])
+            #expect(requests.map(\.run) == [run.fence] && requests.map(\.note) == ["first"])
             #expect(
                 try await bench.store.renew(lease: .seconds(600), known: [], timeout: .seconds(5)).cancels
                     .map(\.note) == ["first"])

@@ -201,11 +201,15 @@ import Testing
         let key = JobKey(number: 1, lane: 1, id: .version7(milliseconds: 1, random: (0, 1)))
         let progress = Progress(
             stage: "", fraction: 0.5, message: "", done: 0, total: 0, updatedAt: Timestamp(microseconds: 1))
-        #expect(!LocalChange.progress(key, attempt: 1, progress).mayBeCommitted)
-        #expect(LocalChange.progress(key, attempt: 1, progress, isSaved: true).mayBeCommitted)
+        let run = ClaimedRun(
+            key: key, spec: JobSpec(kind: "k", userID: "u"), token: 1, attempt: 1, lastAttempt: 1,
+            sequence: 2,
+            startedAt: .now, lastLogLine: 0)
+        #expect(!LocalChange.progress(run, progress).mayBeCommitted)
+        #expect(LocalChange.progress(run, progress, isSaved: true).mayBeCommitted)
         #expect(!LocalChange.log(key, [], isSaved: false).mayBeCommitted)
         #expect(LocalChange.log(key, [], isSaved: true).mayBeCommitted)
         #expect(LocalChange.uncertain.mayBeCommitted)
-        #expect(LocalChange.cancelRequested(key, token: 1, node: 1, note: "").mayBeCommitted)
+        #expect(LocalChange.cancelRequested(key, run.fence, node: 1, note: "").mayBeCommitted)
     }
 }

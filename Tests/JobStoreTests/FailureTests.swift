@@ -104,16 +104,16 @@ import Testing
     @Test func slowReadsLeaveRoomForWrites() async throws {
         try await Bench.with { bench in
             // Its lane is known from here on.
-            try await bench.enqueue()
+            let known = try await bench.enqueue()
             let job = NewJob(spec: JobSpec(kind: "k", userID: "u"), now: .now)
             let lock = try Connection(bench.schema.connectionConfiguration())
-            try lock.executeScript("BEGIN; LOCK TABLE queue IN ACCESS EXCLUSIVE MODE")
+            try lock.executeScript("BEGIN; LOCK TABLE history IN ACCESS EXCLUSIVE MODE")
             let (calls, called) = AsyncStream<Void>.makeStream()
             async let read: Void = withThrowingTaskGroup(of: Void.self) { group in
                 for _ in 0..<8 {
                     group.addTask {
                         called.yield()
-                        _ = try await bench.store.countedQueues()
+                        _ = try await bench.store.attempts(of: known.id, for: .all, after: nil, size: 1)
                     }
                 }
                 try await group.waitForAll()
@@ -124,7 +124,7 @@ import Testing
                 if waiting == 8 { break }
             }
             let held = Statement(
-                nil, "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'queue'::regclass")
+                nil, "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'history'::regclass")
             while try lock.execute(held).onlyRow.int64(0) < 2 {}
             let refusal = await failure { try await bench.store.enqueue(job) }
             #expect(refusal == nil)

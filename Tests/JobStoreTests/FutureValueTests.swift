@@ -182,10 +182,10 @@ import Testing
                 LogLine(number: $0, at: .now, attempt: 1, level: .info, message: "line \($0)")
             }
             try await bench.store.save([
-                RunUpdate(key: run.key, token: run.token, attempt: 1, progress: nil, log: lines)
+                RunUpdate(run, progress: nil, log: lines)
             ])
             try await bench.script("UPDATE log_line SET level = 'audit' WHERE line = 1")
-            let wanted = [(number: number, after: Int64(0))]
+            let wanted = [WantedLog(number: number, job: run.key.id, after: 0)]
             for read in [
                 { _ = try await bench.store.logs(of: wanted) },
                 { _ = try await bench.store.jobWithHistory(run.key.id, payload: false) },

@@ -22,25 +22,28 @@ import Testing
     private static let id = JobID.version7(at: .now)
 
     private static let lanes = Planned(
-        LockLanes(after: 0, lanesMax: 32, defaultUserLimit: 3, node: 1, kinds: [1, 2], scannedMax: 2000))
+        LockLanes(after: 0, lanesMax: 32, defaultUserLimit: 3, node: .none, kinds: [1, 2], scannedMax: 2000))
     private static let claim = Planned(
         ClaimRuns(
             node: 1, kinds: [1, 2], lanes: [1, 2, 3, 4], userLimits: [3, 3, 3, 3], firstKinds: [1, 1, 1, 1],
             lastKinds: [2, 2, 2, 2], slots: 16, share: 4))
     private static let start = Planned(
         InsertJobs.start,
-        InsertJobs(node: 1, jobs: [], lanes: [], digests: [], callers: JobCallers([]), offer: nil))
+        InsertJobs(
+            node: .none, jobs: [], names: JobNames([], []), digests: [], callers: JobCallers([]), offer: nil))
     private static let finish = Planned(FinishRuns([], node: 1))
     private static let giveBack = Planned(ReturnRuns([], node: 1))
     private static let progress = Planned(
         SaveProgress(
-            node: 1, numbers: [1], tokens: [1], attempts: [1], stages: [], fractions: [], messages: [],
+            node: 1, numbers: [1], tokens: [1], startedAts: [], attempts: [1], stages: [], fractions: [],
+            messages: [],
             done: [], totals: [], step: [], steps: [], updatedAt: []))
     private static let log = Planned(
         SaveLog(
-            node: 1, numbers: [1], tokens: [1], lines: [1], times: [], attempts: [], levels: [], messages: [])
+            node: 1, numbers: [1], tokens: [1], startedAts: [], lines: [1], times: [], attempts: [],
+            levels: [], messages: [])
     )
-    private static let trimLog = Planned(TrimLog(numbers: [1], tokens: [1], firstLines: [1]))
+    private static let trimLog = Planned(TrimLog(numbers: [1], tokens: [1], startedAts: [], firstLines: [1]))
     private static let cancel = Planned(
         CancelJob(node: 1, id: id, note: "", expectedSequence: 1, caller: caller))
     private static let jobs = Planned(FindJobs(ids: [], resultBytesMax: 0, users: .only(["u"])))
@@ -263,7 +266,8 @@ import Testing
             let read = Planned(
                 ReadChanges(
                     xmax: snapshot.xmax, xip: snapshot.xip, untilXmax: String(UInt64.max), untilXip: [],
-                    afterXID: 0, afterID: 0, node: 1, includesJobs: true, includesOwn: false, countMax: 200))
+                    afterXID: 0, afterID: 0, node: 1, includesJobs: true, includesOwn: false, anchorID: 0,
+                    anchorAt: nil, countMax: 200))
             try connection.executeScript(read.prepare)
             let shown = try read.plan(connection, Self.analyze)
             #expect(!snapshot.xip.isEmpty)

@@ -10,11 +10,11 @@ import Testing
         let first = try await bench.start()
         try await bench.finish(first, .again())
         let run = try #require(try await bench.claim().first { $0.key == first.key })
-        try await bench.store.save(checkpoint: [1], of: run.key, token: run.token)
+        try await bench.store.save(checkpoint: [1], of: run.fence)
         let moment = Timestamp.now
         try await bench.store.save([
             RunUpdate(
-                key: run.key, token: run.token, attempt: 2,
+                run,
                 progress: Progress(stage: "", fraction: 0, message: "", done: 0, total: 0, updatedAt: moment),
                 log: [LogLine(number: 1, at: moment, attempt: 2, level: .info, message: "m")])
         ])

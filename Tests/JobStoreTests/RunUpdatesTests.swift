@@ -19,8 +19,12 @@ import Testing
         }
     }
 
+    private func wanted(_ run: ClaimedRun, _ after: Int64) -> WantedLog {
+        WantedLog(number: run.key.number, job: run.key.id, after: after)
+    }
+
     private func update(_ run: ClaimedRun, _ progress: Progress?, _ log: [LogLine] = []) -> RunUpdate {
-        RunUpdate(key: run.key, token: run.token, attempt: run.attempt, progress: progress, log: log)
+        RunUpdate(run, progress: progress, log: log)
     }
 
     @Test func progressAndLogAreKept() async throws {
@@ -32,7 +36,10 @@ import Testing
             try await bench.store.save([update(run, progress(0.5), lines(3...3))])
             let job = try #require(await bench.store.jobWithHistory(run.key.id, payload: false))
             #expect(job.progress == progress(0.5) && job.log == lines(1...3))
-            let logs = try await bench.store.logs(of: [(run.key.number, 1), (other.key.number, 0), (99, 0)])
+            let logs = try await bench.store.logs(of: [
+                wanted(run, 1), wanted(other, 0), WantedLog(number: 99, job: other.key.id, after: 0),
+                WantedLog(number: run.key.number, job: other.key.id, after: 0),
+            ])
             #expect(logs == [run.key.number: lines(2...3)])
             let latest = try await bench.store.progress(of: [run.key.number, other.key.number, 99])
             #expect(
@@ -107,7 +114,7 @@ import Testing
                 try await bench.store.save([update(run, nil, lines(first...first + 49))])
             }
             #expect(try await bench.count("log_line") == JobLimits.logLinesKept)
-            let logs = try await bench.store.logs(of: [(run.key.number, 0)])
+            let logs = try await bench.store.logs(of: [wanted(run, 0)])
             #expect(logs == [run.key.number: lines(801...1000)])
             try await bench.finish(run, .again())
             let next = try #require(try await bench.claim().first)
@@ -121,9 +128,9 @@ import Testing
             try await bench.store.save([
                 update(runs.0, nil, lines(1...200)), update(runs.1, nil, lines(1...3)),
             ])
-            let logs = try await bench.store.logs(of: [(runs.0.key.number, 198), (runs.1.key.number, 0)])
+            let logs = try await bench.store.logs(of: [wanted(runs.0, 198), wanted(runs.1, 0)])
             #expect(logs == [runs.0.key.number: lines(199...200), runs.1.key.number: lines(1...3)])
-            #expect(try await bench.store.logs(of: [(runs.1.key.number, 3)]).isEmpty)
+            #expect(try await bench.store.logs(of: [wanted(runs.1, 3)]).isEmpty)
             #expect(try await bench.store.logs(of: []).isEmpty)
         }
     }
@@ -135,8 +142,8 @@ import Testing
             try await bench.store.save([update(run, progress(0.1), lines(1...2))])
             let saved = bench.changes.all.compactMap { change -> String? in
                 switch change {
-                case .progress(let key, attempt: 1, let said, isSaved: true):
-                    key == run.key && said == progress(0.1) ? "progress" : nil
+                case .progress(let reporter, let said, isSaved: true):
+                    reporter.fence == run.fence && said == progress(0.1) ? "progress" : nil
                 case .log(let key, let said, isSaved: true):
                     key == run.key && said == lines(1...2) ? "log" : nil
                 default: nil
@@ -165,20 +172,20 @@ import Testing
         try await Bench.with { bench in
             let first = try await bench.start()
             #expect(first.checkpoint == nil)
-            try await bench.store.save(checkpoint: [1], of: first.key, token: first.token)
-            try await bench.store.save(checkpoint: [2, 0, 255], of: first.key, token: first.token)
+            try await bench.store.save(checkpoint: [1], of: first.fence)
+            try await bench.store.save(checkpoint: [2, 0, 255], of: first.fence)
             try await bench.finish(first, .again())
             await #expect(throws: StoreError.stale) {
-                try await bench.store.save(checkpoint: [9], of: first.key, token: first.token)
+                try await bench.store.save(checkpoint: [9], of: first.fence)
             }
             let second = try #require(try await bench.claim().first)
             #expect(second.checkpoint == [2, 0, 255])
             await #expect(throws: StoreError.stale) {
-                try await bench.store.save(checkpoint: [9], of: first.key, token: first.token)
+                try await bench.store.save(checkpoint: [9], of: first.fence)
             }
             try await bench.finish(second, .failure)
             await #expect(throws: StoreError.stale) {
-                try await bench.store.save(checkpoint: [9], of: second.key, token: second.token)
+                try await bench.store.save(checkpoint: [9], of: second.fence)
             }
             _ = try await bench.store.retry(first.key.id)
             #expect(try #require(try await bench.claim().first).checkpoint == [2, 0, 255])
@@ -189,7 +196,7 @@ import Testing
     @Test func checkpointOfAReleasedRun() async throws {
         try await Bench.with { bench in
             let first = try await bench.start()
-            try await bench.store.save(checkpoint: [5], of: first.key, token: first.token)
+            try await bench.store.save(checkpoint: [5], of: first.fence)
             try await bench.store.save([update(first, nil, lines(1...3))])
             try await bench.finish(first, .released)
             let again = try #require(try await bench.claim().first)

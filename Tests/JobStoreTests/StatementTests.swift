@@ -12,7 +12,7 @@ import Testing
     private static let caller = Caller(name: "", source: .token, address: "", users: .all)
     private static let id = JobID.version7(at: .now)
     private static let jobs = InsertJobs(
-        node: 1, jobs: [], lanes: [], digests: [], callers: JobCallers([]), offer: nil)
+        node: .none, jobs: [], names: JobNames([], []), digests: [], callers: JobCallers([]), offer: nil)
     private static let list = ListJobs(
         users: .all, queue: nil, kinds: [], states: [], labels: nil, createdFrom: nil, createdTo: nil,
         before: 1,
@@ -30,7 +30,7 @@ import Testing
         Planned(LockLanesOfNewJobs(lanes: [])),
         Planned(TrimAudit(retentionMilliseconds: 1, countMax: 1)),
         Planned(
-            LockLanes(after: 0, lanesMax: 1, defaultUserLimit: 1, node: 1, kinds: [], scannedMax: 1)),
+            LockLanes(after: 0, lanesMax: 1, defaultUserLimit: 1, node: .none, kinds: [], scannedMax: 1)),
         Planned(
             ClaimRuns(
                 node: 1, kinds: [], lanes: [], userLimits: [], firstKinds: [], lastKinds: [], slots: 1,
@@ -40,42 +40,46 @@ import Testing
         Planned(RetryJob(node: 1, id: id, expectedSequence: 0, caller: caller)),
         Planned(
             SaveProgress(
-                node: 1, numbers: [], tokens: [], attempts: [], stages: [], fractions: [], messages: [],
+                node: 1, numbers: [], tokens: [], startedAts: [], attempts: [], stages: [], fractions: [],
+                messages: [],
                 done: [], totals: [], step: [], steps: [], updatedAt: [])),
         Planned(
             SaveLog(
-                node: 1, numbers: [], tokens: [], lines: [], times: [], attempts: [], levels: [], messages: []
+                node: 1, numbers: [], tokens: [], startedAts: [], lines: [], times: [], attempts: [],
+                levels: [], messages: []
             )),
-        Planned(TrimLog(numbers: [], tokens: [], firstLines: [])),
-        Planned(SaveCheckpoint(number: 1, token: 1, data: [])),
+        Planned(TrimLog(numbers: [], tokens: [], startedAts: [], firstLines: [])),
+        Planned(SaveCheckpoint(run: RunFence(number: 1, token: 1, startedAt: .now), data: [])),
         Planned(FindJobs(ids: [], resultBytesMax: 1, users: .all)),
         Planned(FindNumbers(ids: [], users: .all)), Planned(FindSequences(numbers: [])),
-        Planned(FindPayload(number: 1)), Planned(FindEvents(after: [:])),
+        Planned(FindPayload(id: id)), Planned(FindEvents(after: [:])),
         Planned(FindEvents.last, FindEvents(after: [:])), Planned(FindLogs([])),
         Planned(FindProgress(numbers: [])), Planned(ListJobs.all, list), Planned(ListJobs.ofUser, list),
         Planned(ListJobs.ofUsers, list), Planned(SnapshotJobs.ofUsers, snapshot),
         Planned(SnapshotJobs.ofQueue, snapshot), Planned(LiveJobs(numbers: [])),
         Planned(CountPending.jobs, pending), Planned(CountPending.jobsAndBytes, pending),
         Planned(FindPayloadSize(id: id, users: .all)),
-        Planned(AnnounceKinds(node: 1, kinds: [], concurrency: 1, policies: [])),
+        Planned(AnnounceKinds(node: .none, kinds: [], concurrency: 1, policies: [])),
         Planned(
             RegisterNode(
                 id: UUID(), name: "", version: "", concurrency: 1, kinds: [], leaseMilliseconds: 1)),
-        Planned(SetInterruption(kinds: [], policies: [])), Planned(RenewNode(node: 1, leaseMilliseconds: 1)),
+        Planned(SetInterruption(kinds: [], policies: [])),
+        Planned(RenewNode(node: .none, leaseMilliseconds: 1, kinds: [], names: [])),
         Planned(
             ReadChanges(
                 xmax: "1", xip: [], untilXmax: "2", untilXip: [], afterXID: 0, afterID: 0, node: 1,
-                includesJobs: true, includesOwn: true, countMax: 1)),
+                includesJobs: true, includesOwn: true, anchorID: 0, anchorAt: nil, countMax: 1)),
         Planned(TrimChanges(keptMilliseconds: 1, countMax: 1)), Planned(FindLaneNames(ids: [])),
         Planned(Notify(channel: "c", payload: "")),
-        Planned(FindCancels(node: 1)), Planned(FindStrays(node: 1, known: [])), Planned(CountPeers(node: 1)),
-        Planned(EndNode(node: 1)), Planned(FindOrphans(policies: [])),
+        Planned(FindCancels(node: 1)), Planned(FindStrays(node: 1, known: KnownRuns([]))),
+        Planned(FindGhosts(node: 1, known: KnownRuns([]))), Planned(CountPeers(node: 1)),
+        Planned(EndNode(node: .none)), Planned(FindOrphans(policies: [])),
         Planned(FindUnknownPolicies(policies: [])),
         Planned(PromoteDue(countMax: 1)), Planned(FindQueue(name: "")),
         Planned(ListQueues(after: 0, size: 1)), Planned(CountQueues(queues: [], lanesMax: 1, scannedMax: 1)),
         Planned(ListNodes(users: .all, before: 1, size: 1)),
         Planned(FindEvents.attempts, FindEvents(after: [:])),
-        Planned(FindLogPage(number: 1, after: 0, levels: nil, size: 1)),
+        Planned(FindLogPage(number: 1, id: id, after: 0, levels: nil, size: 1)),
         Planned(ListUserLimits.all, limits), Planned(ListUserLimits.ofUsers, limits),
         Planned(SetPaused.pause, paused), Planned(SetPaused.resume, paused),
         Planned(SetQueueLimit(queue: "", limit: 1, caller: caller)),

@@ -214,7 +214,7 @@ import Testing
                     stage: "", fraction: Double(fraction) / 250, message: "", done: 0, total: 0,
                     updatedAt: Timestamp(microseconds: Int64(fraction)))
                 try await bench.peer.save([
-                    RunUpdate(key: other.key, token: other.token, attempt: 1, progress: progress, log: [])
+                    RunUpdate(other, progress: progress, log: [])
                 ])
             }
             try await bench.succeed(try await bench.claim(by: bench.peer), by: bench.peer)
@@ -237,7 +237,7 @@ import Testing
             _ = try await bench.enqueue(by: bench.peer, user: "u")
             let run = try await bench.claim(by: bench.peer)
             try await bench.peer.save([
-                RunUpdate(key: run.key, token: run.token, attempt: 1, progress: Self.progress, log: [])
+                RunUpdate(run, progress: Self.progress, log: [])
             ])
             let (number, lane) = (run.key.number, run.key.lane)
             try await hub.deliver([
@@ -290,7 +290,7 @@ import Testing
                     let job = try await bench.enqueue(by: store, user: user)
                     if users.contains(where: { $0.hasSameBytes(as: user) }) { wanted.append(job.id) }
                     let run = try await bench.claim(by: store)
-                    bench.changes.publish([.progress(run.key, attempt: 1, Self.progress)])
+                    bench.changes.publish([.progress(run, Self.progress)])
                     try await bench.succeed(run, by: store)
                 }
             }
@@ -344,7 +344,7 @@ import Testing
                 stage: "s", fraction: 0.5, message: "", done: 0, total: 0,
                 updatedAt: Timestamp(microseconds: 1))
             try await bench.peer.save([
-                RunUpdate(key: run.key, token: run.token, attempt: 1, progress: progress, log: [line])
+                RunUpdate(run, progress: progress, log: [line])
             ])
             var hasProgress = false
             var hasLog = false
@@ -415,7 +415,7 @@ import Testing
                     number: number, at: Timestamp(microseconds: 1), attempt: 1, level: .info, message: "m")
                 try await bench.peer.save(
                     runs.map {
-                        RunUpdate(key: $0.key, token: $0.token, attempt: 1, progress: nil, log: [line])
+                        RunUpdate($0, progress: nil, log: [line])
                     })
                 while got.values.joined().count < 20 * Int(number), let item = await subscription.item() {
                     guard case .action(.sendLog(let id, let lines)) = item else { continue }
@@ -428,6 +428,12 @@ import Testing
         }
     }
 
+    private static func run(of job: JobRecord) -> ClaimedRun {
+        ClaimedRun(
+            key: JobKey(number: job.number, lane: 0, id: job.id), spec: job.spec, token: 1, attempt: 1,
+            lastAttempt: 1, sequence: 2, startedAt: .now, lastLogLine: 0)
+    }
+
     private static let progress = Progress(
         stage: "s", fraction: 0.5, message: "", done: 0, total: 0, updatedAt: Timestamp(microseconds: 1))
 
@@ -435,12 +441,12 @@ import Testing
     @Test func watchThatBeginsBetweenReportAndSaveHasProgress() async throws {
         try await with { bench in
             let job = try await bench.enqueue(by: bench.store)
-            let key = JobKey(number: job.number, lane: 0, id: job.id)
+            let run = Self.run(of: job)
             let first = try await bench.watch(job)
-            bench.changes.publish([.progress(key, attempt: 1, Self.progress)])
+            bench.changes.publish([.progress(run, Self.progress)])
             let second = try await bench.watch(job)
-            bench.changes.publish([.progress(key, attempt: 1, Self.progress, isSaved: true)])
-            bench.changes.publish([.progress(key, attempt: 1, Self.progress, isSaved: true)])
+            bench.changes.publish([.progress(run, Self.progress, isSaved: true)])
+            bench.changes.publish([.progress(run, Self.progress, isSaved: true)])
             for subscription in [first, second] {
                 let update = subscription.update()
                 #expect(update == WatchUpdate(of: job.id, attempt: 1, Self.progress))
@@ -455,11 +461,11 @@ import Testing
         try await with { bench in
             let job = try await bench.enqueue(by: bench.store)
             let run = try await bench.claim(by: bench.store)
-            bench.changes.publish([.progress(run.key, attempt: 1, Self.progress)])
+            bench.changes.publish([.progress(run, Self.progress)])
             let subscription = bench.hub.subscribe(userID: "u", queue: nil, users: .all)
             subscription.track(job.id, delivered: run.sequence, isFinal: false)
             try await bench.store.save([
-                RunUpdate(key: run.key, token: run.token, attempt: 1, progress: Self.progress, log: [])
+                RunUpdate(run, progress: Self.progress, log: [])
             ])
             var all: [WatchUpdate] = []
             while all.last?.sequence != run.sequence + 1, let item = await subscription.item() {
@@ -480,7 +486,7 @@ import Testing
             let subscription = try await bench.watch(job)
             var late = Self.progress
             late.updatedAt = Timestamp(microseconds: 1_000_000)
-            bench.changes.publish([.progress(run.key, attempt: 1, late)])
+            bench.changes.publish([.progress(run, late)])
             #expect(subscription.update() == WatchUpdate(of: job.id, attempt: 1, late))
             let finished = FinishedRun(
                 run, node: "n",
@@ -490,8 +496,7 @@ import Testing
             let next = try await bench.claim(by: bench.peer)
             #expect(try await bench.follow(subscription, upTo: .started) == [.released, .started])
             try await bench.peer.save([
-                RunUpdate(
-                    key: next.key, token: next.token, attempt: next.attempt, progress: Self.progress, log: [])
+                RunUpdate(next, progress: Self.progress, log: [])
             ])
             var found: WatchUpdate?
             while found == nil, let item = await subscription.item() {
@@ -499,23 +504,42 @@ import Testing
             }
             #expect(found == WatchUpdate(of: job.id, attempt: next.attempt, Self.progress))
             // This node heard of the save of the first run after all.
-            bench.changes.publish([.progress(run.key, attempt: 1, late, isSaved: true)])
+            bench.changes.publish([.progress(run, late, isSaved: true)])
             #expect(subscription.update() == nil)
         }
     }
 
-    /// Until the lane is known, its progress comes from the log.
-    @Test func progressGoesToTheWatchesOfItsLane() async throws {
+    @Test func progressGoesToTheWatchesOfItsUserAndQueue() async throws {
         try await with { bench in
             let watches = ["u", "v", "w"].map { bench.hub.subscribe(userID: $0, queue: nil, users: .all) }
             let job = try await bench.enqueue(by: bench.store)
             let run = try await bench.claim(by: bench.store)
-            func recipients() -> [Subscription] {
-                bench.hub.state.withLock { $0.recipients(of: job.number, in: run.key.lane).others }
-            }
             #expect(try await bench.follow(watches[0], upTo: .started) == [.enqueued, .started])
-            #expect(recipients().count == 1 && recipients().first === watches[0])
-            #expect(bench.hub.state.withLock { $0.recipients(of: job.number, in: -1).others.isEmpty })
+            let recipients = bench.hub.state.withLock {
+                $0.recipients(of: job.number, in: LaneName(run.spec)).others
+            }
+            #expect(recipients.count == 1 && recipients.first === watches[0])
+        }
+    }
+
+    /// The database was restored, and has given the number of a run that is still reporting to another user's job.
+    @Test func whatALostRunReportsIsNotToldOfAnotherJob() async throws {
+        try await with { bench in
+            let job = try await bench.enqueue(by: bench.store)
+            let watch = try await bench.watch(job)
+            let ofUser = bench.hub.subscribe(userID: "u", queue: nil, users: .all)
+            let lost = ClaimedRun(
+                key: JobKey(number: job.number, lane: 1, id: JobID(UUID())),
+                spec: JobSpec(kind: "k", userID: "other"), token: 1, attempt: 1, lastAttempt: 1, sequence: 2,
+                startedAt: .now, lastLogLine: 0)
+            let line = LogLine(number: 1, at: .now, attempt: 1, level: .info, message: "other's")
+            bench.changes.publish([
+                .progress(lost, Self.progress), .progress(lost, Self.progress, isSaved: true),
+                .log(lost.key, [line], isSaved: true), .event(lost.startedEvent(node: "n"), lost.key),
+            ])
+            #expect(watch.update() == nil && ofUser.update() == nil)
+            bench.changes.publish([.progress(Self.run(of: job), Self.progress)])
+            #expect(watch.update()?.job == job.id)
         }
     }
 
@@ -538,16 +562,16 @@ import Testing
     @Test func closedWatchLeavesTheOthers() async throws {
         try await with { bench in
             let job = try await bench.enqueue(by: bench.store)
-            let key = JobKey(number: job.number, lane: 0, id: job.id)
+            let run = Self.run(of: job)
             var watches: [Subscription] = []
             for _ in 0..<3 { watches.append(try await bench.watch(job)) }
             watches[1].unsubscribe()
-            bench.changes.publish([.progress(key, attempt: 1, Self.progress)])
+            bench.changes.publish([.progress(run, Self.progress)])
             #expect(watches.map { $0.update() != nil } == [true, false, true])
             watches[0].unsubscribe()
             watches[2].unsubscribe()
             let last = try await bench.watch(job)
-            bench.changes.publish([.progress(key, attempt: 1, Self.progress)])
+            bench.changes.publish([.progress(run, Self.progress)])
             #expect(last.update() != nil)
         }
     }

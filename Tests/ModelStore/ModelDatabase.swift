@@ -37,6 +37,15 @@ package final class ModelDatabase: Sendable {
         }
     }
 
+    /// Brings the tables back to an earlier state, as a restore does. It is no transaction.
+    package func restore(_ earlier: ModelTables) {
+        state.withLock { state in
+            let lastNode = state.tables.lastNode
+            state.tables = earlier
+            state.tables.lastNode = lastNode
+        }
+    }
+
     package func read<R: Sendable>(_ body: (ModelTables) -> R) -> R {
         state.withLock { body($0.tables) }
     }

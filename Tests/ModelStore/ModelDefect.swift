@@ -2,6 +2,8 @@
 package enum ModelDefect: String, Sendable, Hashable, CaseIterable {
     /// A run that has lost its lease can still be ended.
     case finishIgnoresToken
+    /// A run whose claim a restore has lost can end the run that has its number and token now.
+    case fenceIgnoresStart
     /// A claim starts more jobs of a user than the limit of the lane.
     case claimIgnoresLimit
     /// A node whose lease has ended can renew it.

@@ -54,7 +54,7 @@ package final class ModelStore: EngineStore {
         return try database.transaction { $0.announce(kinds, by: node, at: $1) }
     }
 
-    package func renew(lease: Duration, known: [Int64], timeout: Duration) throws(StoreError) -> Renewal {
+    package func renew(lease: Duration, known: [RunFence], timeout: Duration) throws(StoreError) -> Renewal {
         let node = nodeNumber
         return try database.transaction { $0.renew(node, lease: lease, known: known, at: $1) }
     }
@@ -108,13 +108,13 @@ package final class ModelStore: EngineStore {
         try database.transaction { tables, _ in tables.save(updates) }
     }
 
-    package func save(checkpoint: [UInt8], of key: JobKey, token: Int64) throws(StoreError) {
+    package func save(checkpoint: [UInt8], of run: RunFence) throws(StoreError) {
         try database.transaction { tables, _ throws(StoreError) in
-            try tables.save(checkpoint: checkpoint, of: key, token: token)
+            try tables.save(checkpoint: checkpoint, of: run)
         }
     }
 
-    package func cancelRequests() throws(StoreError) -> [(token: Int64, note: String)] {
+    package func cancelRequests() throws(StoreError) -> [(run: RunFence, note: String)] {
         let node = nodeNumber
         return try database.transaction { tables, _ in tables.cancelRequests(of: node) }
     }
@@ -172,10 +172,8 @@ package final class ModelStore: EngineStore {
         switch change {
         case .nothing: break
         case .cancelled(let event, let key): publish([.event(event, key)])
-        case .asked(let event, let key, let token, let node):
-            publish([
-                .event(event, key), .cancelRequested(key, token: token, node: node, note: note),
-            ])
+        case .asked(let event, let key, let run, let node):
+            publish([.event(event, key), .cancelRequested(key, run, node: node, note: note)])
         }
         return job(id)
     }

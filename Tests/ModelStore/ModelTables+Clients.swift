@@ -13,7 +13,7 @@ package struct ModelEnqueued: Sendable {
 package enum ModelCancelled: Sendable {
     case nothing
     case cancelled(JobEvent, JobKey)
-    case asked(JobEvent, JobKey, token: Int64, node: Int32)
+    case asked(JobEvent, JobKey, RunFence, node: Int32)
 }
 
 extension ModelTables {
@@ -116,7 +116,9 @@ extension ModelTables {
             let event = add(
                 .cancelRequested, to: index, at: now, attempt: jobs[index].attempt,
                 node: node(run.node)?.name ?? "", error: error)
-            return .asked(event, key, token: run.token, node: run.node)
+            return .asked(
+                event, key, RunFence(number: key.number, token: run.token, startedAt: run.startedAt),
+                node: run.node)
         case .succeeded, .failed, .cancelled:
             return .nothing
         }

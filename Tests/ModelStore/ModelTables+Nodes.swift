@@ -6,8 +6,9 @@ extension ModelTables {
         _ description: NodeDescription, lease: Duration, at now: Timestamp
     ) -> (node: Int32, kinds: [String: Int32]) {
         let numbers = keep(description.kinds)
+        lastNode += 1
         let node = ModelNode(
-            number: Int32(nodes.count) + 1, name: description.name, leaseUntil: now.advanced(by: lease))
+            number: lastNode, name: description.name, leaseUntil: now.advanced(by: lease))
         nodes.append(node)
         return (node.number, numbers)
     }
@@ -32,7 +33,7 @@ extension ModelTables {
     }
 
     package mutating func renew(
-        _ node: Int32, lease: Duration, known: [Int64], at now: Timestamp
+        _ node: Int32, lease: Duration, known: [RunFence], at now: Timestamp
     ) -> Renewal {
         let index = nodes.firstIndex { node == $0.number }
         let isAlive = index.map { nodes[$0].isAlive(at: now) || defects.contains(.renewsEndedLease) } ?? false
@@ -40,9 +41,12 @@ extension ModelTables {
         return Renewal(
             isAlive: isAlive, cancels: cancelRequests(of: node),
             strays: jobs.filter { job in
-                guard let run = job.run else { return false }
-                return run.node == node && !known.contains(run.token)
+                guard let fence = job.fence else { return false }
+                return job.run?.node == node && !known.contains(fence)
             }.map { bare($0) },
+            ghosts: known.filter { fence in
+                !jobs.contains { $0.run?.node == node && $0.fence == fence }
+            },
             hasPeers: nodes.contains { $0.number != node && $0.isAlive(at: now) })
     }
 

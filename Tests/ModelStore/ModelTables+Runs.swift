@@ -7,10 +7,10 @@ extension ModelTables {
     package mutating func finish(
         _ finishedRuns: [FinishedRun], at now: Timestamp
     ) -> [(outcome: FinishResult, event: JobEvent?)] {
-        var seen: Set<Int64> = []
+        var seen: Set<RunFence> = []
         return finishedRuns.map { finished in
-            guard seen.insert(finished.token).inserted,
-                let index = index(of: finished.key.number, token: finished.token)
+            guard seen.insert(finished.fence).inserted,
+                let index = index(of: finished.fence)
             else { return (.stale, nil) }
             return finish(index, finished, at: now)
         }
@@ -62,8 +62,8 @@ extension ModelTables {
 
     package mutating func save(_ updates: [RunUpdate]) {
         for update in updates {
-            guard let index = index(of: update.key.number, token: update.token) else { continue }
-            if let progress = update.progress { jobs[index].progress = (update.attempt, progress) }
+            guard let index = index(of: update.run.fence) else { continue }
+            if let progress = update.progress { jobs[index].progress = (update.run.attempt, progress) }
             let known = Set(jobs[index].log.map(\.number))
             jobs[index].log += update.log.filter { !known.contains($0.number) }
             jobs[index].log.sort { $0.number < $1.number }
@@ -72,17 +72,17 @@ extension ModelTables {
     }
 
     package mutating func save(
-        checkpoint: [UInt8], of key: JobKey, token: Int64
+        checkpoint: [UInt8], of run: RunFence
     ) throws(StoreError) {
-        guard let index = index(of: key.number, token: token) else { throw .stale }
+        guard let index = index(of: run) else { throw .stale }
         if defects.contains(.losesCheckpoint) { return }
         jobs[index].checkpoint = checkpoint
     }
 
-    package func cancelRequests(of node: Int32) -> [(token: Int64, note: String)] {
+    package func cancelRequests(of node: Int32) -> [(run: RunFence, note: String)] {
         jobs.compactMap { job in
-            guard let run = job.run, run.node == node, let note = job.cancelNote else { return nil }
-            return (run.token, note)
+            guard job.run?.node == node, let fence = job.fence, let note = job.cancelNote else { return nil }
+            return (fence, note)
         }
     }
 }

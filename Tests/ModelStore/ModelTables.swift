@@ -39,7 +39,11 @@ package struct ModelJob: Sendable {
     package internal(set) var finishedAt: Timestamp?
 
     package var sequence: Int64 { events.last?.sequence ?? 0 }
-    var key: JobKey { JobKey(number: number, lane: lane, id: id) }
+    package var key: JobKey { JobKey(number: number, lane: lane, id: id) }
+    /// Nil: it has no run.
+    package var fence: RunFence? {
+        run.map { RunFence(number: number, token: $0.token, startedAt: $0.startedAt) }
+    }
 
     /// The record that a read of the store returns: without the payload and the id of the request.
     package var record: JobRecord {
@@ -102,6 +106,8 @@ package struct ModelTables: Sendable {
     var kinds: [ModelKind] = []
     /// The time of each entry of the audit, of which there is one for each change by a client, oldest first.
     var audit: [Timestamp] = []
+    /// Of the nodes that have registered. Their numbers are not given again, not even after a restore.
+    var lastNode: Int32 = 0
     var lastJob: Int64 = 0
     var lastToken: Int64 = 0
     /// Bugs that are planted, so that the simulation can show that it finds them.
@@ -126,10 +132,11 @@ package struct ModelTables: Sendable {
 
     package func running(in lane: Int64) -> Int { jobs.count { $0.lane == lane && $0.run != nil } }
 
-    func index(of number: Int64, token: Int64) -> Int? {
+    func index(of run: RunFence) -> Int? {
         jobs.firstIndex { job in
-            job.number == number && job.run != nil
-                && (job.run?.token == token || defects.contains(.finishIgnoresToken))
+            job.number == run.number && job.run != nil
+                && (job.fence == run || defects.contains(.finishIgnoresToken)
+                    || defects.contains(.fenceIgnoresStart) && job.run?.token == run.token)
         }
     }
 

@@ -216,7 +216,7 @@ import Testing
                 stage: "", fraction: 0.5, message: "", done: 0, total: 0,
                 updatedAt: Timestamp(microseconds: 1))
             try await bench.store.save(
-                runs.map { RunUpdate(key: $0.key, token: $0.token, attempt: 1, progress: progress, log: []) })
+                runs.map { RunUpdate($0, progress: progress, log: []) })
             for run in runs {
                 _ = try await bench.store.finish(
                     FinishedRun(run, node: "one", verdict: .final(.succeeded, nil, nil)))

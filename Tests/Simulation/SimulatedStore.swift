@@ -7,6 +7,8 @@ import Synchronization
 package enum EngineDefect: String, Sendable, Hashable, CaseIterable {
     /// A node hears that its lease was renewed when the renewal did not arrive, or was refused.
     case renewalAlwaysSucceeds
+    /// A node does not hear that the database has lost a run of its own.
+    case ghostsAreIgnored
     /// The clocks of the nodes go at a tenth of their speed, so that their watchdogs come too late.
     case slowClock
     /// A node hears that the end of its run was written when it was not.
@@ -130,7 +132,7 @@ final class SimulatedStore: EngineStore {
         }
     }
 
-    func renew(lease: Duration, known: [Int64], timeout: Duration) async throws(StoreError) -> Renewal {
+    func renew(lease: Duration, known: [RunFence], timeout: Duration) async throws(StoreError) -> Renewal {
         let world = world
         do throws(StoreError) {
             var renewal = try await call("renew", timeout: timeout) { store throws(StoreError) in
@@ -140,6 +142,7 @@ final class SimulatedStore: EngineStore {
                 return renewal
             }
             if world.engineDefects.contains(.renewalAlwaysSucceeds) { renewal.isAlive = true }
+            if world.engineDefects.contains(.ghostsAreIgnored) { renewal.ghosts = [] }
             return renewal
         } catch {
             guard world.engineDefects.contains(.renewalAlwaysSucceeds) else { throw error }
@@ -174,7 +177,7 @@ final class SimulatedStore: EngineStore {
             // What is left of the simulation ends: nothing is tried again.
             return world.scheduler.after(.zero, in: process) { completion(.success(.stale)) }
         }
-        if world.engineDefects.contains(.endsAreNotWritten), finished.token.isMultiple(of: 4) {
+        if world.engineDefects.contains(.endsAreNotWritten), finished.run.token.isMultiple(of: 4) {
             return world.scheduler.after(.milliseconds(1), in: process) { completion(.success(.written)) }
         }
         var finished = finished
@@ -182,10 +185,12 @@ final class SimulatedStore: EngineStore {
             finished.verdict = .final(.succeeded, nil, JobResult(data: [], contentType: "x/y"))
         }
         call("finish") { [finished] store throws(StoreError) in
-            let token = store.database.read { $0.job(finished.key.id)?.run?.token }
+            let before = store.database.read { tables in
+                tables.jobs.first { $0.number == finished.key.number }?.fence
+            }
             let outcome = try store.finish(inOneCommit: [finished])[0]
             if outcome == .written {
-                world.check { $0.written("the end of a run", finished.key, token: finished.token, token) }
+                world.check { $0.written("the end of a run", finished.fence, before) }
             }
             return outcome
         } completion: { result in
@@ -198,20 +203,21 @@ final class SimulatedStore: EngineStore {
         try await call("save") { store throws(StoreError) in try store.save(updates) }
     }
 
-    func save(checkpoint: [UInt8], of key: JobKey, token: Int64) async throws(StoreError) {
+    func save(checkpoint: [UInt8], of run: RunFence) async throws(StoreError) {
         let world = world
         guard !world.scheduler.isOver else { throw .stale }
         try await call("checkpoint") { store throws(StoreError) in
-            let before = store.database.read { $0.job(key.id)?.run?.token }
-            try store.save(checkpoint: checkpoint, of: key, token: token)
+            let job = store.database.read { $0.jobs.first { $0.number == run.number } }
+            try store.save(checkpoint: checkpoint, of: run)
+            guard let job else { return }
             world.check {
-                $0.written("a checkpoint", key, token: token, before)
-                $0.saved(checkpoint, of: key.id)
+                $0.written("a checkpoint", run, job.fence)
+                $0.saved(checkpoint, of: job.id)
             }
         }
     }
 
-    func cancelRequests() async throws(StoreError) -> [(token: Int64, note: String)] {
+    func cancelRequests() async throws(StoreError) -> [(run: RunFence, note: String)] {
         try await call("cancelRequests") { store throws(StoreError) in try store.cancelRequests() }
     }
 

@@ -35,10 +35,10 @@ package enum TestDatabase {
         try await script("CREATE SCHEMA \(name)")
         do {
             let value = try await body(schema)
-            try await script("DROP SCHEMA \(name) CASCADE")
+            try await script(schema.drop)
             return value
         } catch {
-            try? await script("DROP SCHEMA \(name) CASCADE")
+            try? await script(schema.drop)
             throw error
         }
     }

@@ -60,7 +60,7 @@ final class NodeLease: Sendable {
             guard !Task.isCancelled else { return }
             let sentAt = runtime.now()
             do throws(StoreError) {
-                let renewal = try await store.renew(lease: lease, known: runs.tokens, timeout: lease / 6)
+                let renewal = try await store.renew(lease: lease, known: runs.fences, timeout: lease / 6)
                 wait = lease / 3
                 guard renewal.isAlive, pools.hasLease else {
                     try await startAgain()
@@ -69,7 +69,8 @@ final class NodeLease: Sendable {
                 backoff.reset()
                 renewedAt.withLock { $0 = sentAt }
                 onPeers(renewal.hasPeers)
-                for (token, note) in renewal.cancels { runs.stop(token, note: note) }
+                for (run, note) in renewal.cancels { runs.stop(run, note: note) }
+                for run in renewal.ghosts { runs.lose(run) }
                 let lost = strays.lost(among: renewal.strays, grants: pools.grantWindow)
                 // In tasks of their own: a renewal must not wait for connections that other writes hold.
                 for run in lost { runtime.start { [self] in await release(run) } }
@@ -97,7 +98,7 @@ final class NodeLease: Sendable {
 
     /// Releases a run that the store has for this node and that is not in its table: the answer to its claim was lost.
     private func release(_ run: ClaimedRun) async {
-        guard !runs.has(run.token) else { return }
+        guard !runs.has(run.fence) else { return }
         func end(_ end: RunEnd) async -> FinishResult? {
             let verdict = OutcomeRules.verdict(
                 of: end, attemptsUsed: run.attemptsUsed, maxAttempts: run.spec.maxAttempts,

@@ -3,8 +3,8 @@ import JobModel
 /// Finds the runs that the store has for this node although no claim or start of its own will ever deliver them, because
 /// the answer was lost. Pure.
 struct StrayRuns {
-    /// By token: the newest grant when the run was first seen.
-    private var seen: [Int64: Int64] = [:]
+    /// The newest grant when each run was first seen.
+    private var seen: [RunFence: Int64] = [:]
 
     /// A run is lost when it was seen before, and every claim and start that was under way then is over.
     ///
@@ -14,9 +14,9 @@ struct StrayRuns {
     mutating func lost(
         among strays: [ClaimedRun], grants: (newest: Int64, oldestOpen: Int64)
     ) -> [ClaimedRun] {
-        let lost = strays.filter { (seen[$0.token] ?? .max) < grants.oldestOpen }
+        let lost = strays.filter { (seen[$0.fence] ?? .max) < grants.oldestOpen }
         seen = Dictionary(
-            strays.map { ($0.token, seen[$0.token] ?? grants.newest) }, uniquingKeysWith: min)
+            strays.map { ($0.fence, seen[$0.fence] ?? grants.newest) }, uniquingKeysWith: min)
         return lost
     }
 }

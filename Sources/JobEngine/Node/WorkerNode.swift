@@ -103,8 +103,8 @@ package final class WorkerNode: ChangeSubscriber, Sendable {
                 if event.type == .started { waiting -= 1 }
                 guard event.state == .pending else { continue }
                 if let due = event.dueAt, due > event.at { isScheduled = true } else { waiting += 1 }
-            case .cancelRequested(_, let token, let node, let note):
-                if node == store.nodeNumber { runs.stop(token, note: note) }
+            case .cancelRequested(_, let run, let node, let note):
+                if node == store.nodeNumber { runs.stop(run, note: note) }
             case .progress, .log, .uncertain: break
             }
         }

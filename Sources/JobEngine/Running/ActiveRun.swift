@@ -124,6 +124,15 @@ final class ActiveRun: Sendable {
         perform(action)
     }
 
+    /// Stops the handler at once, and drops its result. Has no effect once the handler has ended: the end of the run is just
+    /// being written then, or was written.
+    func lose() {
+        guard state.withLock({ $0.onFinished != nil }) else { return }
+        context.logger.error(
+            "the database does not have this run for this node any more: it is stopped", metadata: metadata())
+        stop(.leaseLost, grace: .zero)
+    }
+
     /// Nil: the run was not asked to stop.
     var stopReason: RunSupervision.StopReason? { state.withLock(\.supervision.stopReason) }
 
@@ -257,7 +266,7 @@ extension ActiveRun: Run {
                     stage: stage, fraction: fraction, message: message, done: done, total: total,
                     updatedAt: now))
         }
-        context.publish(.progress(claimed.key, attempt: attempt, progress))
+        context.publish(.progress(claimed, progress))
     }
 
     func log(_ level: LogLine.Level, _ message: String) {
@@ -283,7 +292,7 @@ extension ActiveRun: Run {
             } catch {
                 switch error {
                 case .unavailable, .overloaded:
-                    // It may have been written, and may be again: the store checks the run's token.
+                    // It may have been written, and may be again: the store checks the run.
                     if stopReason != nil { throw CancellationError() }
                 case .stale, .cancelled:
                     throw CancellationError()
@@ -299,7 +308,7 @@ extension ActiveRun: Run {
     }
 
     /// The store's answer; nil: the run was abandoned before it came, and the next attempt may begin. The checkpoint may
-    /// be written nevertheless, because the store checks the run's token.
+    /// be written nevertheless, because the store checks the run.
     ///
     /// A write that is in flight when the handler is cancelled is waited for: the next attempt should have it.
     private func answer(to checkpoint: [UInt8]) async -> Result<Void, StoreError>? {
@@ -308,7 +317,7 @@ extension ActiveRun: Run {
         // In a task of its own: when the run is abandoned, the handler goes on before the write has ended.
         let write = context.runtime.start { [self] in
             do throws(StoreError) {
-                try await context.store.save(checkpoint: checkpoint, of: claimed.key, token: claimed.token)
+                try await context.store.save(checkpoint: checkpoint, of: claimed.fence)
                 answer.set(.success(()))
             } catch {
                 answer.set(.failure(error))

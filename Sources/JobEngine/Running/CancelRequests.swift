@@ -13,7 +13,7 @@ struct CancelRequests: Sendable {
         while !Task.isCancelled {
             await requested.wait(atMost: .seconds(60), on: runtime)
             guard !Task.isCancelled, let cancels = try? await store.cancelRequests() else { continue }
-            for (token, note) in cancels { runs.stop(token, note: note) }
+            for (run, note) in cancels { runs.stop(run, note: note) }
         }
     }
 }

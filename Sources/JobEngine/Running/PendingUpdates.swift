@@ -55,7 +55,7 @@ struct PendingUpdates {
             progress = nil
             log = []
         }
-        return RunUpdate(key: run.key, token: run.token, attempt: run.attempt, progress: progress, log: log)
+        return RunUpdate(run, progress: progress, log: log)
     }
 
     /// Ends a save. What was not saved is kept for the next one, unless there is something newer.

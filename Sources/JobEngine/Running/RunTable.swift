@@ -3,16 +3,16 @@ import Logging
 import Support
 import Synchronization
 
-/// The runs of this node, by their token: it starts them, finds those that are to be stopped, and frees their slots.
+/// The runs of this node: it starts them, finds those that are to be stopped, and frees their slots.
 final class RunTable: Sendable {
     /// Requests to stop that are kept for runs that have not started here yet. When there are more, all are dropped: the
     /// renewal of the lease brings them again.
     private static let earlyStopsMax = 10_000
 
     private struct State {
-        var runs = DenseMap<Int64, ActiveRun>()
-        /// The notes of these requests by token. The claim of such a run may be committed, and its response on the way.
-        var earlyStops: [Int64: String] = [:]
+        var runs = DenseMap<RunFence, ActiveRun>()
+        /// The notes of these requests. The claim of such a run may be committed, and its response on the way.
+        var earlyStops: [RunFence: String] = [:]
     }
 
     /// Woken when the first run starts.
@@ -29,9 +29,9 @@ final class RunTable: Sendable {
     /// In an order that a seed of the simulation repeats.
     var all: [ActiveRun] { state.withLock { $0.runs.values } }
 
-    var tokens: [Int64] { all.map(\.claimed.token) }
+    var fences: [RunFence] { all.map(\.claimed.fence) }
 
-    func has(_ token: Int64) -> Bool { state.withLock { $0.runs[token] != nil } }
+    func has(_ run: RunFence) -> Bool { state.withLock { $0.runs[run] != nil } }
 
     // MARK: Start
 
@@ -58,8 +58,8 @@ final class RunTable: Sendable {
     ) {
         let run = ActiveRun(claimed, definition: runner.definition, pool: pool, context: context)
         let (isFirst, note) = state.withLock { state in
-            state.runs[claimed.token] = run
-            let note = state.earlyStops.isEmpty ? nil : state.earlyStops.removeValue(forKey: claimed.token)
+            state.runs[claimed.fence] = run
+            let note = state.earlyStops.isEmpty ? nil : state.earlyStops.removeValue(forKey: claimed.fence)
             return (state.runs.count == 1, note)
         }
         if let note { run.stop(.cancelled(note: note)) }
@@ -73,14 +73,19 @@ final class RunTable: Sendable {
 
     // MARK: Stop
 
-    func stop(_ token: Int64, note: String) {
+    func stop(_ fence: RunFence, note: String) {
         let run = state.withLock { state in
-            if let run = state.runs[token] { return Optional(run) }
+            if let run = state.runs[fence] { return Optional(run) }
             if state.earlyStops.count >= Self.earlyStopsMax { state.earlyStops = [:] }
-            state.earlyStops[token] = note
+            state.earlyStops[fence] = note
             return nil
         }
         run?.stop(.cancelled(note: note))
+    }
+
+    /// The store does not have the run for this node: another one may have it by now.
+    func lose(_ fence: RunFence) {
+        state.withLock { $0.runs[fence] }?.lose()
     }
 
     func stopAll(_ reason: RunSupervision.StopReason, grace: Duration) {
@@ -106,6 +111,6 @@ final class RunTable: Sendable {
     }
 
     private func forget(_ run: ActiveRun) {
-        state.withLock { $0.runs[run.claimed.token] = nil }
+        state.withLock { $0.runs[run.claimed.fence] = nil }
     }
 }

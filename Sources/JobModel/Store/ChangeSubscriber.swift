@@ -27,6 +27,9 @@ package protocol ChangeSubscriber: AnyObject, Sendable {
 
     /// Reports that the feed has lost its position in the log, so some changes may never be delivered.
     func changesWereMissed()
+
+    /// Reports that the database has lost commits. `changesWereMissed` follows.
+    func historyWasLost()
 }
 
 extension ChangeSubscriber {
@@ -35,6 +38,7 @@ extension ChangeSubscriber {
     package func deliver(_ changes: [RemoteChange]) async throws(StoreError) {}
     package func delivered(upTo place: ChangePlace) {}
     package func changesWereMissed() {}
+    package func historyWasLost() {}
 }
 
 /// The changes to read from the change log. Each case includes those before it.

@@ -1,3 +1,22 @@
+/// Names one run in every write about it.
+///
+/// The number of its job and its token do not suffice. A database that comes back without its last commits, after a failover
+/// or a restore, gives both again, to the run of another job. That one has another start.
+package struct RunFence: Sendable, Hashable {
+    /// The job's number in the database.
+    package let number: Int64
+    /// The run's fencing token.
+    package let token: Int64
+    /// By the database's clock, to the microsecond.
+    package let startedAt: Timestamp
+
+    package init(number: Int64, token: Int64, startedAt: Timestamp) {
+        self.number = number
+        self.token = token
+        self.startedAt = startedAt
+    }
+}
+
 /// A claimed run: the data that a worker needs, and those that every later write of the run names. It is a class
 /// because it is passed around much, and copying it would be expensive.
 package final class ClaimedRun: Sendable {
@@ -29,6 +48,8 @@ package final class ClaimedRun: Sendable {
         self.checkpoint = checkpoint
         self.lastLogLine = lastLogLine
     }
+
+    package var fence: RunFence { RunFence(number: key.number, token: token, startedAt: startedAt) }
 
     /// The attempts of the budget that are used up, this one included and released ones not. From 1.
     package var attemptsUsed: Int {

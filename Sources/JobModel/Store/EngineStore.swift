@@ -3,7 +3,7 @@
 /// The store of jobs, as the engine uses it. `JobStore` implements it with Postgres, and the simulation has a
 /// model in memory. The same suite of tests runs against both.
 ///
-/// Every write of a run names its fencing token. If the run's token has changed, nothing is written. Every
+/// Every write of a run names it by its `RunFence`. If the job has another run by now, or none, nothing is written. Every
 /// operation may fail with `StoreError.unavailable`, after which it is unknown whether it took effect.
 package protocol EngineStore: Sendable {
     /// This node's number once it is registered; 0 before.
@@ -27,8 +27,8 @@ package protocol EngineStore: Sendable {
 
     /// Renews the lease of this node, and with it the lease of all its runs, unless it has ended.
     ///
-    /// - Parameter known: the tokens of the runs that the node knows of.
-    func renew(lease: Duration, known: [Int64], timeout: Duration) async throws(StoreError) -> Renewal
+    /// - Parameter known: the runs that the node knows of.
+    func renew(lease: Duration, known: [RunFence], timeout: Duration) async throws(StoreError) -> Renewal
 
     /// Ends this node's lease. Other nodes may take its runs at once.
     func endNode() async throws(StoreError)
@@ -53,15 +53,15 @@ package protocol EngineStore: Sendable {
     func save(_ updates: [RunUpdate]) async throws(StoreError)
 
     /// Saves the checkpoint for the next attempt. Throws `stale` if the run has lost its lease.
-    func save(checkpoint: [UInt8], of key: JobKey, token: Int64) async throws(StoreError)
+    func save(checkpoint: [UInt8], of run: RunFence) async throws(StoreError)
 
     /// The runs of this node that were asked to stop.
-    func cancelRequests() async throws(StoreError) -> [(token: Int64, note: String)]
+    func cancelRequests() async throws(StoreError) -> [(run: RunFence, note: String)]
 
     // MARK: Maintenance of the cluster
 
     /// Ends the leases that have expired, and returns runs of ended nodes. They are to be ended with `finish`
-    /// under their own tokens; the first node that does so wins.
+    /// as the runs that they are; the first node that does so wins.
     func orphans() async throws(StoreError) -> (runs: [OrphanedRun], unknown: [UnknownPolicy])
 
     /// Makes jobs ready that are due, the oldest first and up to 1,000.

@@ -12,7 +12,7 @@ package struct FinishedRun: Sendable {
     }
 
     package var key: JobKey { run.key }
-    package var token: Int64 { run.token }
+    package var fence: RunFence { run.fence }
 }
 
 /// The result of writing the end of a run.

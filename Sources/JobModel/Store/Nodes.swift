@@ -25,20 +25,25 @@ package struct NodeDescription: Sendable {
 package struct Renewal: Sendable {
     /// Whether the lease was renewed. Otherwise it had ended, and the node's runs are no longer its own.
     package var isAlive: Bool
-    /// The token of each run of this node that was asked to stop, and the note of the call.
-    package var cancels: [(token: Int64, note: String)]
+    /// Each run of this node that was asked to stop, and the note of the call.
+    package var cancels: [(run: RunFence, note: String)]
     /// The runs that the database has for this node and the node does not know: their claim was committed, but
     /// its result was lost.
     package var strays: [ClaimedRun]
+    /// The runs that the node knows and the database does not have for it: they were given to others, or the database has
+    /// lost their claim. A run whose end has just been written is here too.
+    package var ghosts: [RunFence]
     /// Whether another node is alive.
     package var hasPeers: Bool
 
     package init(
-        isAlive: Bool, cancels: [(token: Int64, note: String)], strays: [ClaimedRun], hasPeers: Bool
+        isAlive: Bool, cancels: [(run: RunFence, note: String)], strays: [ClaimedRun],
+        ghosts: [RunFence] = [], hasPeers: Bool
     ) {
         self.isAlive = isAlive
         self.cancels = cancels
         self.strays = strays
+        self.ghosts = ghosts
         self.hasPeers = hasPeers
     }
 }

@@ -58,17 +58,23 @@ extension Watch {
         let events = try await ServiceError.mapping { [wanted] () async throws(StoreError) in
             try await hub.store.events(after: wanted)
         }
-        let byID = sequences.keys.map { [numbers] id in (id, numbers[id].flatMap { events[$0] } ?? []) }
+        let byID = sequences.keys.map { [numbers] id in
+            // The number may be that of another job by now.
+            (id, numbers[id].flatMap { events[$0]?.filter { $0.jobID == id } } ?? [])
+        }
         // A job without events may have been removed meanwhile.
-        let removed = try await removed(among: byID.lazy.filter { $0.1.isEmpty }.map(\.0))
+        let removed = try await removed(among: byID.lazy.filter { $0.1.isEmpty }.map(\.0), numbers)
         caughtUp(Dictionary(uniqueKeysWithValues: byID), removed: removed)
     }
 
-    private func removed(among ids: [JobID]) async throws(ServiceError) -> Set<JobID> {
+    /// A job that was removed and added again is another one.
+    private func removed(
+        among ids: [JobID], _ numbers: [JobID: Int64]
+    ) async throws(ServiceError) -> Set<JobID> {
         guard !ids.isEmpty else { return [] }
         let found = try await ServiceError.mapping { () async throws(StoreError) in
             try await hub.store.locators(of: ids, for: users)
         }
-        return Set(ids.filter { found[$0] == nil })
+        return Set(ids.filter { found[$0] == nil || found[$0]?.number != numbers[$0] })
     }
 }

@@ -191,7 +191,9 @@ package struct WatchBeginning {
         for job in jobs {
             guard let record = records[job.id], record.number == job.number else { continue }
             // Later ones come through the subscription, which knows the job up to its sequence.
-            items += (events[record.number] ?? []).filter { $0.sequence <= record.sequence }.map(item)
+            items += (events[record.number] ?? []).filter {
+                $0.jobID == job.id && $0.sequence <= record.sequence
+            }.map(item)
             watch.track(
                 job.id, delivered: record.sequence, isFinal: record.state.isFinal, logLine: job.logLine)
             if let progress = record.progress, record.state == .running, job.after != nil {
@@ -232,7 +234,7 @@ package struct WatchBeginning {
     private func log(of job: Job) async throws(ServiceError) -> [WatchItem] {
         guard let number = job.number else { return [] }
         let saved = try await ServiceError.mapping { () async throws(StoreError) in
-            try await store.logs(of: [(number: number, after: job.logLine)])
+            try await store.logs(of: [WantedLog(number: number, job: job.id, after: job.logLine)])
         }
         guard let lines = saved[number], let last = lines.last else { return [] }
         watch.sendsLog(of: job.id, upTo: last.number)
@@ -250,9 +252,11 @@ package struct WatchBeginning {
 
     /// Snapshots of those jobs that are still live. The others have ended, which comes as an event.
     private func snapshots(of numbers: ArraySlice<Int64>) async throws(ServiceError) -> [WatchItem] {
-        let jobs = try await ServiceError.mapping { () async throws(StoreError) in
+        let found = try await ServiceError.mapping { () async throws(StoreError) in
             try await store.liveJobs(Array(numbers))
         }
+        // A number may have become that of another user's job since the page was read.
+        let jobs = found.filter { watch.includes(LaneName($0.spec)) }
         for job in jobs { watch.track(job.id, delivered: job.sequence, isFinal: false) }
         return jobs.map { .snapshot($0) }
     }
@@ -266,7 +270,9 @@ package struct WatchBeginning {
         var items: [WatchItem] = []
         for job in jobs {
             // A job that was removed meanwhile has no events.
-            guard let list = events[job.number], let last = list.last else { continue }
+            guard let list = events[job.number], let last = list.last,
+                watch.includes(LaneName(userID: last.userID, queue: last.queue))
+            else { continue }
             items += list.map(item)
             watch.track(last.jobID, delivered: last.sequence, isFinal: last.state.isFinal)
         }
@@ -277,8 +283,8 @@ package struct WatchBeginning {
         let latest = try await ServiceError.mapping { () async throws(StoreError) in
             try await store.progress(of: Array(numbers))
         }
-        for (job, attempt, progress) in latest.values {
-            watch.receive(WatchUpdate(of: job, attempt: attempt, progress))
+        for latest in latest.values where watch.includes(latest.lane) {
+            watch.receive(WatchUpdate(of: latest.job, attempt: latest.attempt, latest.progress))
         }
     }
 }

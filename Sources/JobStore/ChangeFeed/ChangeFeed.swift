@@ -125,6 +125,14 @@ package final class ChangeFeed: Sendable {
                 }
                 if let position = cursor {
                     guard let batch = try await read(from: position) else { continue }
+                    guard !batch.hasLostHistory else {
+                        logger.error(
+                            "the database has lost changes that this node has read: watches end, and their clients begin again"
+                        )
+                        for subscriber in subscribers { subscriber.historyWasLost() }
+                        cursor = nil
+                        continue
+                    }
                     cursor = batch.cursor
                     if batch.hasMore { continue }
                 } else {
@@ -151,6 +159,7 @@ package final class ChangeFeed: Sendable {
         let interest = interest
         let batch = try await store.changes(since: cursor, interest)
         guard self.interest == interest else { return nil }
+        if batch.hasLostHistory { return batch }
         for subscriber in subscribers { try await subscriber.deliver(batch.changes) }
         reportDelivery(upTo: batch.cursor)
         if batch.hasRemote {
@@ -184,7 +193,7 @@ extension LocalChange {
     var mayBeCommitted: Bool {
         switch self {
         case .event, .cancelRequested, .uncertain: true
-        case .progress(_, _, _, let isSaved), .log(_, _, let isSaved): isSaved
+        case .progress(_, _, let isSaved), .log(_, _, let isSaved): isSaved
         }
     }
 }

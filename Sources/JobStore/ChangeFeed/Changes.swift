@@ -11,6 +11,8 @@ package import Support
 package struct ChangeCursor: Sendable {
     /// The snapshot up to which everything has been read.
     var base: ChangeSnapshot
+    /// The last row that was read, and when. It tells whether the database still has what has been read.
+    var anchor: (id: Int64, at: Timestamp, readAt: ContinuousClock.Instant)?
     /// Set between the pages of a read: the snapshot of the first page, which bounds the read, and the last row read.
     var reading: (until: ChangeSnapshot, xid: Int64, id: Int64)?
 
@@ -57,6 +59,9 @@ package struct ChangeBatch: Sendable {
     package var cursor: ChangeCursor
     /// Whether there is more to read at once.
     package var hasMore = false
+    /// Whether the database has lost commits that had been read: it was restored, or a standby that lacked them has taken
+    /// over.
+    package var hasLostHistory = false
 }
 
 /// The user and the queue of a lane.
@@ -67,6 +72,10 @@ package struct LaneName: Sendable {
     package init(userID: ExactText, queue: String) {
         self.userID = userID
         self.queue = queue
+    }
+
+    package init(_ spec: JobSpec) {
+        self.init(userID: spec.userID, queue: spec.queue)
     }
 }
 
@@ -97,12 +106,18 @@ struct ReadChanges: Command {
     let includesJobs: Bool
     /// Whether rows of this node are wanted.
     let includesOwn: Bool
+    /// A row that was read; 0: none.
+    let anchorID: Int64
+    let anchorAt: Timestamp?
     let countMax: Int64
 
     static let statement = ParameterizedStatement<Self>(
         "read_changes",
         """
-        SELECT now.snapshot::text AS snapshot, now.at, c.id, c.xid::text::bigint AS xid, c.node <> \(\.node) AS is_remote,
+        SELECT now.snapshot::text AS snapshot, now.at, c.id, c.xid::text::bigint AS xid, c.at AS changed_at,
+            c.node <> \(\.node) AS is_remote,
+            \(\.anchorID) = 0 OR EXISTS (
+                SELECT FROM change a WHERE a.id = \(\.anchorID) AND a.at = \(\.anchorAt)) AS has_anchor,
             c.cancels, CASE WHEN \(\.includesJobs) THEN c.jobs END AS jobs,
             CASE WHEN \(\.includesJobs) THEN c.lanes END AS lanes,
             CASE WHEN \(\.includesJobs) THEN c.sequences END AS sequences
@@ -217,17 +232,24 @@ extension JobStore {
         let node = nodeNumber
         return try await run("changes", isLong: isLong) { connection throws(PostgresError) in
             let now = ContinuousClock.now
+            // Older rows may have been removed.
+            let anchor = cursor.anchor.flatMap {
+                $0.readAt.duration(to: now) < Self.changesKept / 2 ? $0 : nil
+            }
             let result = try connection.execute(
                 ReadChanges(
                     xmax: cursor.base.xmax, xip: cursor.base.xip,
                     untilXmax: cursor.reading?.until.xmax ?? Self.lastXID,
                     untilXip: cursor.reading?.until.xip ?? [], afterXID: cursor.reading?.xid ?? 0,
                     afterID: cursor.reading?.id ?? 0, node: node, includesJobs: interest != .cancels,
-                    includesOwn: interest == .allNodes, countMax: Int64(Self.changesPerRead)))
+                    includesOwn: interest == .allNodes, anchorID: anchor?.id ?? 0, anchorAt: anchor?.at,
+                    countMax: Int64(Self.changesPerRead)))
             let snapshot: Column<String> = try result.column("snapshot")
             let at: Column<Timestamp> = try result.column("at")
             let id: Column<Int64?> = try result.column("id")
             let xid: Column<Int64> = try result.column("xid")
+            let changedAt: Column<Timestamp> = try result.column("changed_at")
+            let hasAnchor: Column<Bool> = try result.column("has_anchor")
             let isRemote: Column<Bool> = try result.column("is_remote")
             let cancels: Column<Bool> = try result.column("cancels")
             let jobs: Column<[Int64]> = try result.column("jobs")
@@ -238,10 +260,14 @@ extension JobStore {
             var last: (xid: Int64, id: Int64) = (0, 0)
             for row in result {
                 if until == nil {
-                    until = try Self.snapshot(try row[snapshot], at: try row[at], takenAt: now)
+                    let snapshot = try Self.snapshot(try row[snapshot], at: try row[at], takenAt: now)
+                    batch.hasLostHistory =
+                        try !row[hasAnchor] || snapshot.place.xmax < cursor.base.place.xmax
+                    until = snapshot
                 }
                 guard let id = try row[id] else { continue }
                 last = (try row[xid], id)
+                batch.cursor.anchor = (id, try row[changedAt], now)
                 if try row[isRemote] { batch.hasRemote = true }
                 if try row[cancels] { batch.hasCancels = true }
                 guard interest != .cancels else { continue }
@@ -257,7 +283,7 @@ extension JobStore {
             if batch.hasMore, let until {
                 batch.cursor.reading = (until, last.xid, last.id)
             } else {
-                batch.cursor = ChangeCursor(base: until ?? cursor.base)
+                batch.cursor = ChangeCursor(base: until ?? cursor.base, anchor: batch.cursor.anchor)
             }
             return batch
         }
