@@ -20,14 +20,20 @@ package struct Checker: Sendable {
     private struct ActiveRun {
         let job: JobID
         let attempt: Int
+        /// By the database; nil: it did not have the run when its handler began.
+        let startedAt: Timestamp?
         let node: Int
-        /// It may overlap with another attempt: its handler ignores its cancellation, or its node was frozen.
+        /// It may overlap with another attempt: its handler ignores its cancellation, its node was frozen, or the database
+        /// was restored.
         var isExcused: Bool
+        /// Its handler ignores its cancellation, or its node was frozen.
+        var isUnstoppable: Bool
     }
 
     private struct AttemptKey: Hashable {
         let job: JobID
         let attempt: Int
+        let startedAt: Timestamp?
     }
 
     package private(set) var violation: Violation?
@@ -122,7 +128,8 @@ package struct Checker: Sendable {
                 fail(.cancelIsKept, "\(name) puts back a job that was asked to stop")
             }
             if type == .succeeded,
-                !returned.contains(AttemptKey(job: job.id, attempt: event.attempt))
+                !returned.contains(
+                    AttemptKey(job: job.id, attempt: event.attempt, startedAt: job.record.startedAt))
             {
                 fail(.successWasEarned, "\(name): no handler of attempt \(event.attempt) returned")
             }
@@ -169,11 +176,12 @@ package struct Checker: Sendable {
         }
     }
 
-    /// A write under a token was answered as done.
-    package mutating func written(_ what: String, _ key: JobKey, token: Int64, _ tokenBefore: Int64?) {
-        if token != tokenBefore {
+    /// A write of a run was answered as done.
+    package mutating func written(_ what: String, _ run: RunFence, _ before: RunFence?) {
+        if run != before {
             fail(
-                .staleWriteIsRefused, "\(what) of job \(key.number) was written under the old token \(token)")
+                .staleWriteIsRefused,
+                "\(what) of job \(run.number) was written under the token \(run.token) of a run that is over")
         }
     }
 
@@ -204,11 +212,13 @@ package struct Checker: Sendable {
     ///   - isLate: its node was frozen shortly before, and may not know yet that it has lost its lease.
     /// - Returns: a number for `handlerEnded`.
     package mutating func handlerBegan(
-        _ job: JobID, attempt: Int, checkpoint: [UInt8]?, node: Int, isStubborn: Bool, isLate: Bool
+        _ job: JobID, attempt: Int, startedAt: Timestamp?, checkpoint: [UInt8]?, node: Int, isStubborn: Bool,
+        isLate: Bool
     ) -> Int {
         lastRun += 1
         active[lastRun] = ActiveRun(
-            job: job, attempt: attempt, node: node, isExcused: isStubborn || isLate)
+            job: job, attempt: attempt, startedAt: startedAt, node: node, isExcused: isStubborn || isLate,
+            isUnstoppable: isStubborn || isLate)
         guard !isLate else { return lastRun }
         let others = active.sorted { $0.key < $1.key }
         for (run, other) in others where run != lastRun && other.job == job && !other.isExcused {
@@ -228,12 +238,44 @@ package struct Checker: Sendable {
 
     package mutating func handlerEnded(_ run: Int, didReturn: Bool) {
         guard let ended = active.removeValue(forKey: run) else { return }
-        if didReturn { returned.insert(AttemptKey(job: ended.job, attempt: ended.attempt)) }
+        if didReturn {
+            returned.insert(
+                AttemptKey(job: ended.job, attempt: ended.attempt, startedAt: ended.startedAt))
+        }
     }
 
     /// The handlers of a node cannot stop in time.
     package mutating func frozen(node: Int) {
-        for (run, other) in active where other.node == node { active[run]?.isExcused = true }
+        for (run, other) in active where other.node == node {
+            active[run]?.isExcused = true
+            active[run]?.isUnstoppable = true
+        }
+    }
+
+    // MARK: A restore
+
+    /// The database is as it was when `earlier` was the account of it. What the nodes do is as it is.
+    ///
+    /// - Returns: the handlers that run, for `lostRunsEnd`.
+    package mutating func restored(_ earlier: Checker) -> [Int] {
+        jobs = earlier.jobs
+        acknowledged = earlier.acknowledged
+        greatestToken = earlier.greatestToken
+        checkpoints = earlier.checkpoints
+        for run in active.keys { active[run]?.isExcused = true }
+        return active.keys.sorted()
+    }
+
+    /// A lease has passed since the restore: the handlers of then that still run have runs in the database.
+    package mutating func lostRunsEnd(_ runs: [Int], _ tables: ModelTables) {
+        for number in runs {
+            guard let run = active[number], !run.isUnstoppable else { continue }
+            if tables.job(run.job)?.run?.startedAt != run.startedAt || run.startedAt == nil {
+                fail(
+                    .lostRunsAreStopped,
+                    "attempt \(run.attempt) of job \(run.job) runs on in process \(run.node)")
+            }
+        }
     }
 
     /// The handlers of a node are gone.

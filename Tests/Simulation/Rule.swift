@@ -32,6 +32,8 @@ package enum Rule: String, Sendable, Hashable, CaseIterable {
     case checkpointIsKept
     /// A job succeeds only if a handler of that attempt returned.
     case successWasEarned
+    /// The handler of a run whose claim the database has lost is stopped within the time of a lease.
+    case lostRunsAreStopped
     /// Every job is final within a bounded time after the last fault.
     case everythingEnds
     /// Everything that the engine awaits is resumed on the simulation's thread, and ends when it is over.

@@ -26,6 +26,8 @@ package struct Scenario: Sendable, CustomStringConvertible {
     /// Nodes that cannot reach the database for a while.
     let cuts: Int
     let clockSteps: Int
+    /// The database is brought back to an earlier state.
+    let restores: Int
     let cancels: Int
     let retries: Int
     let settings: Int
@@ -55,6 +57,7 @@ package struct Scenario: Sendable, CustomStringConvertible {
         cancels = draw(0...4)
         retries = draw(0...4)
         settings = draw(0...4)
+        restores = random.chance(30) ? 1 : 0
     }
 
     /// Two leases for what the last fault has left behind, and time for every job, one after the other.
@@ -65,7 +68,7 @@ package struct Scenario: Sendable, CustomStringConvertible {
         seed \(seed): \(nodes) nodes with \(slots) slots and a lease of \(lease), \(users) users with a limit of \
         \(defaultUserLimit), \(jobs) jobs, \(lanesPerClaim) lanes a claim, \(cancels) cancels, \(retries) retries, \(settings) changes of settings; \
         \(lostCalls) % of calls and \(lostAnswers) % of answers lost, \(slowCalls) % slow, \(freezes) freezes, \
-        \(crashes) crashes, \(restarts) restarts, \(outages) outages, \(cuts) cuts, \(clockSteps) steps of a clock; calm from \(calmAt) on
+        \(crashes) crashes, \(restarts) restarts, \(outages) outages, \(cuts) cuts, \(clockSteps) steps of a clock, \(restores) restores; calm from \(calmAt) on
         """
     }
 }

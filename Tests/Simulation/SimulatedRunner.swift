@@ -1,5 +1,6 @@
 import JobEngine
 import JobModel
+import ModelStore
 import Support
 
 /// What the handler of a kind does. The name of the kind is the raw value.
@@ -38,12 +39,13 @@ struct SimulatedRunner: JobRunner {
     func run(_ run: any Run) async throws -> JobResult {
         // What was still under way when the simulation ended is not looked at.
         guard !world.scheduler.isOver else { throw RunFailure(message: "the simulation is over") }
-        let isLate = world.wasFrozen(process)
+        let isLate = world.wasFrozen(process) || world.wasRestored
+        let startedAt = world.database.read { $0.job(run.jobID)?.run?.startedAt }
         world.trace("handler", process, "begins", job: run.jobID)
         let number = world.check {
             $0.handlerBegan(
-                run.jobID, attempt: run.attempt, checkpoint: run.checkpoint, node: process.index,
-                isStubborn: behaviour == .stubborn, isLate: isLate)
+                run.jobID, attempt: run.attempt, startedAt: startedAt, checkpoint: run.checkpoint,
+                node: process.index, isStubborn: behaviour == .stubborn, isLate: isLate)
         }
         do {
             try await behave(run)

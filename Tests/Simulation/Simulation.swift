@@ -106,11 +106,12 @@ package struct Simulation {
     /// Asks for a job again, perhaps at another node, until it is acknowledged.
     private func enqueue(_ spec: JobSpec) {
         guard let id = spec.jobID else { return }
-        if !world.database.read({ $0.job(id) != nil }) { world.addJob(id) }
+        world.addJob(id, spec)
         let isKnown = Flag()
+        let restores = world.restores
         call { node in
             node.enqueue(spec) { isDone in
-                guard isDone, !isKnown.isSet else { return }
+                guard isDone, !isKnown.isSet, world.restores == restores else { return }
                 isKnown.set()
                 world.trace("client", node.process, "is acknowledged", job: id)
                 world.database.read { tables in world.check { $0.acknowledged(id, tables) } }
@@ -185,6 +186,19 @@ package struct Simulation {
             at(0...last / 2) {
                 guard let node = world.anyNode() else { return }
                 world.cutOff(node, for: .milliseconds(world.draw(lease / 4...lease * 4)))
+            }
+        }
+        for _ in 0..<scenario.restores {
+            at(0...last / 2) {
+                world.keep()
+                world.scheduler.after(.milliseconds(world.draw(1...last / 2)), in: .world) {
+                    guard !world.scheduler.isOver else { return }
+                    world.restore()
+                    // Clients find out that their jobs are lost.
+                    for (id, spec) in world.requests where world.database.read({ $0.job(id) == nil }) {
+                        enqueue(spec)
+                    }
+                }
             }
         }
         for _ in 0..<scenario.clockSteps {

@@ -19,6 +19,11 @@ final class World: Sendable {
         var thawedAt: [Int: Duration] = [:]
         /// Clients' jobs, by number from 0.
         var jobs: [JobID] = []
+        var specs: [JobID: JobSpec] = [:]
+        /// What a restore brings back: the database, and the account of it.
+        var kept: (tables: ModelTables, checker: Checker)?
+        var restoredAt: Duration?
+        var restores = 0
     }
 
     let scenario: Scenario
@@ -175,9 +180,52 @@ final class World: Sendable {
         state.withLock { $0.outageUntil = end }
     }
 
+    // MARK: Restores
+
+    /// Keeps what the database has now.
+    func keep() {
+        trace("database", .world, "is kept")
+        let tables = database.read { $0 }
+        state.withLock { $0.kept = (tables, $0.checker) }
+    }
+
+    /// Brings the database back to what was kept, while the nodes live on.
+    func restore() {
+        guard let kept = state.withLock(\.kept) else { return }
+        trace("database", .world, "is restored")
+        database.restore(kept.tables)
+        let runs = state.withLock { state in
+            state.restoredAt = scheduler.elapsed
+            state.restores += 1
+            return state.checker.restored(kept.checker)
+        }
+        scheduler.after(scenario.lease * 4 / 3, in: .world) { [self] in
+            guard !scheduler.isOver else { return }
+            database.read { tables in check { $0.lostRunsEnd(runs, tables) } }
+        }
+    }
+
+    /// How often the database was restored so far. An answer from before a restore says nothing about what is there now.
+    var restores: Int { state.withLock(\.restores) }
+
+    /// Whether the database was restored less than a lease ago: a node may not know yet what has become of its runs.
+    var wasRestored: Bool {
+        let elapsed = scheduler.elapsed
+        return state.withLock { $0.restoredAt.map { elapsed - $0 < scenario.lease } ?? false }
+    }
+
     // MARK: Clients' jobs
 
-    func addJob(_ id: JobID) { state.withLock { $0.jobs.append(id) } }
+    func addJob(_ id: JobID, _ spec: JobSpec) {
+        state.withLock { state in
+            if state.specs.updateValue(spec, forKey: id) == nil { state.jobs.append(id) }
+        }
+    }
+
+    /// In the order in which clients asked first.
+    var requests: [(id: JobID, spec: JobSpec)] {
+        state.withLock { state in state.jobs.compactMap { id in state.specs[id].map { (id, $0) } } }
+    }
 
     /// One that a client has asked for, whether or not it was acknowledged.
     func anyJob() -> JobID? {

@@ -32,6 +32,7 @@ import Threads
 
     private static let planted = [
         Planted(.finishIgnoresToken, [.staleWriteIsRefused, .successWasEarned], within: 500),
+        Planted(.fenceIgnoresStart, [.staleWriteIsRefused, .successWasEarned], within: 500),
         Planted(.claimIgnoresLimit, [.limitIsKept], within: 20),
         Planted(.renewsEndedLease, [.endedLeaseStaysEnded], within: 20),
         Planted(.claimRepeatsToken, [.tokenGrows], within: 20),
@@ -47,6 +48,7 @@ import Threads
         Planted(.endsTwice, [.eventsFollowTheTable, .finalIsFinal], within: 50),
         Planted(.endsAreNotWritten, [.everythingEnds], within: 20),
         Planted(.renewalAlwaysSucceeds, [.attemptsDoNotOverlap, .everythingEnds], within: 500),
+        Planted(.ghostsAreIgnored, [.lostRunsAreStopped], within: 500),
         Planted(.slowClock, [.attemptsDoNotOverlap], within: 500),
         Planted(.successIsInvented, [.successWasEarned], within: 20),
         Planted(.leavesTheThread, [.engineStaysInTheSimulation, .everythingEnds], within: 5),
