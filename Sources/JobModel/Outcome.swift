@@ -17,8 +17,9 @@ package enum RunEnd: Sendable, Equatable {
 package enum Verdict: Sendable, Equatable {
     /// The job becomes final, by an event that leads to a final state.
     case final(JobEventType, JobError?, JobResult?)
-    /// The job waits again. `countsAttempt` is false for a run that was released.
-    case again(JobEventType, JobError, after: Duration, countsAttempt: Bool)
+    /// The job waits again, after a delay. Nil: the end of the run is not the job's fault, and it keeps the due time that it
+    /// had, so that it goes before those that came later. `countsAttempt` is false for a run that was released.
+    case again(JobEventType, JobError, after: Duration?, countsAttempt: Bool)
 }
 
 /// The rules for what the end of a run means for its job. It is not decided anywhere else.
@@ -32,38 +33,36 @@ package enum OutcomeRules {
         of end: RunEnd, attemptsUsed: Int, maxAttempts: Int, policy: RetryPolicy,
         random: @autoclosure () -> Double
     ) -> Verdict {
-        func retried(_ error: JobError, after delay: Duration?) -> Verdict {
+        func retried(_ error: JobError, after delay: () -> Duration?) -> Verdict {
             guard attemptsUsed < maxAttempts else { return .final(.failed, error, nil) }
-            // A handler may return any delay, but the database cannot store every one.
-            let wait =
-                delay.map { min(max(.zero, $0), JobLimits.retryDelayMax) }
-                ?? policy.delay(afterFailures: attemptsUsed, random: random())
-            return .again(.retryScheduled, error, after: wait, countsAttempt: true)
+            return .again(.retryScheduled, error, after: delay(), countsAttempt: true)
         }
+        func policyDelay() -> Duration { policy.delay(afterFailures: attemptsUsed, random: random()) }
         switch end {
         case .succeeded(let result):
             return .final(.succeeded, nil, result)
         case .failed(let error, _) where error.cause == .handlerPermanent:
             return .final(.failed, error, nil)
         case .failed(let error, let retryAfter):
-            return retried(error, after: retryAfter)
+            // A handler may return any delay, but the database cannot store every one.
+            return retried(error) {
+                retryAfter.map { min(max(.zero, $0), JobLimits.retryDelayMax) } ?? policyDelay()
+            }
         case .timedOut:
             return retried(
-                JobError(message: "the attempt exceeded its timeout", cause: .timeout), after: nil)
+                JobError(message: "the attempt exceeded its timeout", cause: .timeout), after: policyDelay)
         case .cancelled(let note):
             return .final(.cancelled, JobError(message: note, cause: .cancelled), nil)
         case .released:
             return .again(
                 .released, JobError(message: "the node that ran the attempt shut down", cause: .released),
-                after: .zero,
-                countsAttempt: false)
+                after: nil, countsAttempt: false)
         case .interrupted(.fail):
             return .final(
                 .failed, JobError(message: "the node that ran the attempt died", cause: .interrupted), nil)
         case .interrupted(.retry):
-            // The job did not cause the interruption, so there is no delay.
             return retried(
-                JobError(message: "the node that ran the attempt died", cause: .interrupted), after: .zero)
+                JobError(message: "the node that ran the attempt died", cause: .interrupted), after: { nil })
         }
     }
 }

@@ -54,7 +54,8 @@ struct ReturnRuns: Command {
     let causes: [String?]
     let reasons: [String]
     let messages: [String]
-    let delaysMilliseconds: [Int64]
+    /// Null: the job keeps its due time.
+    let delaysMilliseconds: [Int64?]
     /// Whether the attempt of each run counts. Otherwise one more is allowed.
     let counts: [Bool]
 
@@ -75,8 +76,8 @@ struct ReturnRuns: Command {
             ORDER BY input.number FOR UPDATE OF live
         ), back AS (
             UPDATE live SET
-                state = (CASE WHEN old.delay_ms <= 0 THEN 'ready' ELSE 'scheduled' END)::live_state,
-                due_at = now() + old.delay_ms * interval '1 millisecond', sequence = live.sequence + 1,
+                state = (CASE WHEN old.delay_ms > 0 THEN 'scheduled' ELSE 'ready' END)::live_state,
+                due_at = coalesce(now() + old.delay_ms * interval '1 millisecond', live.due_at), sequence = live.sequence + 1,
                 max_attempts = CASE WHEN old.counts THEN live.max_attempts ELSE live.max_attempts + 1 END,
                 token = NULL, node = NULL, started_at = NULL
             FROM old
@@ -191,12 +192,12 @@ extension ReturnRuns {
     init(_ runs: [FinishedRun], node: Int32) {
         var types: [String] = []
         var errors: [JobError] = []
-        var delays: [Int64] = []
+        var delays: [Int64?] = []
         var counts: [Bool] = []
         for case .again(let type, let error, let delay, let countsAttempt) in runs.map(\.verdict) {
             types.append(type.rawValue)
             errors.append(error)
-            delays.append(delay.milliseconds)
+            delays.append(delay?.milliseconds)
             counts.append(countsAttempt)
         }
         self.init(

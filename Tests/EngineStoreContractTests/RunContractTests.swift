@@ -64,6 +64,28 @@ import Testing
         }
     }
 
+    /// It goes before what came after it, also when its node had died. A job that failed goes to the end.
+    @Test(arguments: Implementation.allCases)
+    func aJobThatIsGivenBackKeepsItsPlace(_ implementation: Implementation) async throws {
+        let died = Verdict.again(
+            .retryScheduled, JobError(message: "m", cause: .interrupted), after: nil, countsAttempt: true)
+        try await ContractBench.with(implementation) { bench in
+            for (verdict, keepsPlace) in [(Verdict.released, true), (died, true), (.again(), false)] {
+                let first = try await bench.start { $0.userID = "ada" }
+                let due = try await bench.record(first.key.id).dueAt
+                let later = try await bench.enqueue { $0.userID = "ada" }
+                try await bench.one.finish(first, verdict)
+                let job = try await bench.record(first.key.id)
+                #expect(job.state == .pending && (job.dueAt == due) == keepsPlace)
+                let next = try #require(await bench.one.claim(1).runs.first)
+                #expect(next.key.id == (keepsPlace ? first.key.id : later.id))
+                for run in try await [next] + bench.one.claim().runs {
+                    try await bench.one.finish(run, .success)
+                }
+            }
+        }
+    }
+
     @Test(arguments: Implementation.allCases)
     func releasedAttemptDoesNotCount(_ implementation: Implementation) async throws {
         try await ContractBench.with(implementation) { bench in

@@ -30,8 +30,7 @@ import Testing
     func runThatIsStoppedBeforeItBeginsDoesNotBegin(_ isGivenUp: Bool) async throws {
         let released = Verdict.again(
             .released, JobError(message: "the node that ran the attempt shut down", cause: .released),
-            after: .zero,
-            countsAttempt: false)
+            after: nil, countsAttempt: false)
         let ends: [(RunSupervision.StopReason, [Verdict])] = [
             (.released, [released]), (.cancelled(note: "why"), [Self.cancelled("why")]), (.leaseLost, []),
         ]

@@ -80,7 +80,7 @@ import Testing
     @Test func releaseCostsNoAttempt() {
         for attempt in 1...3 {
             guard
-                case .again(.released, let error, .zero, countsAttempt: false) = verdict(
+                case .again(.released, let error, nil, countsAttempt: false) = verdict(
                     .released, attempt: attempt)
             else { return #expect(Bool(false), "not released") }
             #expect(error.cause == .released)
@@ -93,7 +93,7 @@ import Testing
         }
         #expect(error.cause == .interrupted)
         guard
-            case .again(.retryScheduled, let again, .zero, countsAttempt: true) = verdict(
+            case .again(.retryScheduled, let again, nil, countsAttempt: true) = verdict(
                 .interrupted(.retry))
         else { return #expect(Bool(false), "not at once") }
         #expect(again.cause == .interrupted)

@@ -143,7 +143,7 @@ extension Verdict {
     static let cancelled = Verdict.final(
         .cancelled, JobError(message: "why", cause: .cancelled), nil)
     static let released = Verdict.again(
-        .released, JobError(message: "m", cause: .released), after: .zero, countsAttempt: false)
+        .released, JobError(message: "m", cause: .released), after: nil, countsAttempt: false)
 
     static func again(after delay: Duration = .zero, cause: FailureCause = .handler) -> Verdict {
         .again(.retryScheduled, JobError(message: "m", cause: cause), after: delay, countsAttempt: true)

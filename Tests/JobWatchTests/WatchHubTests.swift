@@ -491,7 +491,7 @@ import Testing
             let finished = FinishedRun(
                 run, node: "n",
                 verdict: .again(
-                    .released, JobError(message: "", cause: .released), after: .zero, countsAttempt: false))
+                    .released, JobError(message: "", cause: .released), after: nil, countsAttempt: false))
             _ = try await bench.store.finish(finished)
             let next = try await bench.claim(by: bench.peer)
             #expect(try await bench.follow(subscription, upTo: .started) == [.released, .started])

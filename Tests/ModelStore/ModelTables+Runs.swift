@@ -38,8 +38,8 @@ extension ModelTables {
                 type, to: index, at: now, attempt: attempt, node: finished.node, error: error, result: result)
         case .again(let type, let error, let delay, let countsAttempt):
             ended = type
-            jobs[index].isReady = delay <= .zero
-            jobs[index].dueAt = now.advanced(by: .milliseconds(delay.milliseconds))
+            jobs[index].isReady = (delay ?? .zero) <= .zero
+            if let delay { jobs[index].dueAt = now.advanced(by: .milliseconds(delay.milliseconds)) }
             jobs[index].error = error
             if !countsAttempt || defects.contains(.forgetsAttempt) { jobs[index].lastAttempt += 1 }
             event = add(
