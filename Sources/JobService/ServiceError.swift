@@ -119,7 +119,7 @@ extension ServiceError {
         case .readerTooSlow: "the reader is too slow for this watch: start it again"
         case .shuttingDown: "this server is shutting down: connect again"
         case .overloaded: "too many writes are waiting: try again"
-        case .unavailable: "the database cannot be reached"
+        case .unavailable: "the database cannot be reached, or did not complete the operation in time"
         case .outcomeUnknown:
             "the database did not answer: it is not known whether the change was made"
         case .cancelled: "the call was cancelled"

@@ -22,8 +22,18 @@ package final class JobStore: EngineStore {
 
     /// The settings of every session of the store.
     package static let sessionSettings = [
-        // A client that has gone must not hold locks.
-        "idle_in_transaction_session_timeout": "30s",
+        // Limits are exact because a claim counts in a snapshot that it takes after it has locked the lanes.
+        "default_transaction_isolation": "read committed",
+        // A node that is frozen in the middle of a transaction must not hold locks.
+        "idle_in_transaction_session_timeout": "5s",
+        // One that has gone, in the middle of a message too: the server notices within 11 s. They have no effect on a Unix
+        // socket.
+        "tcp_keepalives_idle": "5",
+        "tcp_keepalives_interval": "2",
+        "tcp_keepalives_count": "3",
+        "tcp_user_timeout": "10s",
+        // The role may have a shorter one, which many commits at once exceed.
+        "lock_timeout": "5s",
         // This is less than the store's timeout, so that a statement that was given up is not committed much
         // later.
         "statement_timeout": "9s",
@@ -39,7 +49,7 @@ package final class JobStore: EngineStore {
     ]
 
     /// The statements that every session of the store begins with, after its settings.
-    package static let sessionStatements = [Statement.holdSchema]
+    package static let sessionStatements = [Statement.holdSchema, .holdPromises]
 
     private struct Node {
         var id = NodeID.none

@@ -66,7 +66,7 @@ package enum Migrator {
         // Only one migrator runs at a time per schema. The lock ends with each transaction, and the version is
         // read again under it.
         let lock = """
-            BEGIN; SET LOCAL statement_timeout = 0; SELECT pg_advisory_xact_lock(hashtext('signalbox migration ' || current_schema()));
+            BEGIN; SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0; SELECT pg_advisory_xact_lock(hashtext('signalbox migration ' || current_schema()));
             CREATE TABLE IF NOT EXISTS schema_migration (
                 number int PRIMARY KEY, name text NOT NULL, ran_at timestamptz NOT NULL DEFAULT now());
             """

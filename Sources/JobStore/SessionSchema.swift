@@ -29,4 +29,23 @@ extension Statement {
             p.ordinal
         LIMIT 1
         """)
+
+    /// Overrides settings of the role or the database with which the service could not keep its promises. They are settings
+    /// that not every server has, that may also be stricter, or that not every role may set:
+    ///
+    /// - A job that was acknowledged survives a crash of the server (`synchronous_commit`).
+    /// - Triggers keep what must not change (`session_replication_role`; a role that may not set it is refused).
+    /// - Connections that wait for work stay open (`idle_session_timeout`).
+    ///
+    /// It comes after `holdSchema`, so that operators are those of `pg_catalog`.
+    static let holdPromises = Statement(
+        nil,
+        """
+        SELECT set_config(name, CASE name
+            WHEN 'synchronous_commit' THEN 'on' WHEN 'session_replication_role' THEN 'origin' ELSE '0' END, false)
+        FROM pg_settings
+        WHERE (name = 'synchronous_commit' AND setting = 'off')
+            OR (name = 'session_replication_role' AND setting <> 'origin')
+            OR (name = 'idle_session_timeout' AND setting <> '0')
+        """)
 }

@@ -30,10 +30,13 @@ import Testing
         for code: PostgresError.Code in [.connection, .timeout, .shutdown, .resources] {
             #expect(isUnavailable(map(code)))
         }
-        for state in ["40001", "40P01", "57P01", "57014", "53300", "53100", "08006"] {
+        for state in [
+            "40001", "40P01", "57P01", "57014", "53300", "53100", "08006", "25006", "25P03", "25P04", "55P03",
+            "58030",
+        ] {
             #expect(isUnavailable(map(.server(sqlState: state))), "\(state)")
         }
-        for state in ["42601", "23505", "22021", "25006"] {
+        for state in ["42601", "23505", "22021", "22P05", "42501", "XX000"] {
             #expect(isBroken(map(.server(sqlState: state))), "\(state)")
         }
         #expect(map(.overloaded) == .overloaded)

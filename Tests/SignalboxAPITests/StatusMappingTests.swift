@@ -123,7 +123,10 @@ import Testing
 
     @Test func errorsThatPass() throws {
         for (error, message) in [
-            (ServiceError.unavailable("secret"), "the database cannot be reached"),
+            (
+                ServiceError.unavailable("secret"),
+                "the database cannot be reached, or did not complete the operation in time"
+            ),
             (
                 .outcomeUnknown("secret"),
                 "the database did not answer: it is not known whether the change was made"
