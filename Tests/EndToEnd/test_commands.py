@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import select
+import time
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -102,6 +103,9 @@ echo
 echo '{"result":"survived"}'
 """,
     "shell.killed": "kill -KILL $$\n",
+    # Writes without end, to both streams.
+    "shell.yes": "echo '{\"log\":\"begins\"}'\nyes >&2 &\nexec yes\n",
+    "shell.records": "exec yes '{\"progress\":{\"fraction\":0.5}}'\n",
 }
 
 MISSING = """
@@ -295,6 +299,34 @@ def test_output_without_end_is_bounded(shell, node):
         "SC_PAGE_SIZE"
     )
     assert resident < 512 << 20
+
+
+@pytest.mark.parametrize("kind", ["shell.yes", "shell.records"])
+def test_commands_that_never_stop_writing_hold_up_nobody(shell, kind):
+    """More of them than the server has threads. Their timeouts and cancels are kept, and other jobs run."""
+    floods = [
+        shell.enqueue(kind, user_id=unique(), max_attempts=1, job_timeout=timedelta(seconds=4)).id for _ in range(3)
+    ]
+    cancelled = shell.enqueue(kind, user_id=unique(), max_attempts=1).id
+    with shell.watch(cancelled, timeout=PATIENCE_S) as watch:
+        until(watch, lambda item: is_event(item, JobEventType.STARTED))
+        waits = []
+        for _ in range(20):
+            began = time.monotonic()
+            shell.result(shell.enqueue("shell.silent", user_id=unique()).id, timeout=30)
+            waits.append(time.monotonic() - began)
+        shell.cancel(cancelled)
+        began = time.monotonic()
+        for _ in watch:
+            pass
+        assert time.monotonic() - began < 4, "the cancel was not heard within the grace of 2 s"
+    assert shell.get(cancelled).state is JobState.CANCELLED
+    assert sorted(waits)[-2] < 2, waits
+    for id in floods:
+        job = shell.wait(id, timeout=30)
+        assert [attempt.outcome for attempt in job.attempts] == [AttemptOutcome.TIMED_OUT]
+        assert (job.attempts[0].ended_at - job.attempts[0].started_at).total_seconds() < 8
+    assert all(node.alive for node in shell.list_nodes())
 
 
 def test_the_limit_of_log_lines_counts_on(shell):

@@ -248,24 +248,44 @@ private struct CommandRun: Sendable {
     }
 
     /// Handles the lines of each chunk before it reads the next one, so that a command waits when it writes faster than
-    /// checkpoints are saved (backpressure).
+    /// checkpoints are saved, or than `OutputPace` allows (backpressure). There may always be another line and another
+    /// chunk, so it lets other tasks go on in between.
     private func read(
         _ stream: SubprocessOutputSequence, _ splitter: consuming LineSplitter, _ hasExited: Flag,
         each: (LineSplitter.Line) async -> Void
     ) async {
         var splitter = splitter
         var bytesAfterExit = 0
+        var pace = OutputPace(now: now())
         var chunks = stream.makeAsyncIterator()
         // A read error ends the output as its end does; the exit code then tells the rest.
         while bytesAfterExit <= Self.bytesAfterExitMax, let chunk = try? await chunks.next() {
             var lines: [LineSplitter.Line] = []
             let bytes = chunk.withUnsafeBytes { Array($0) }
             splitter.feed(bytes) { lines.append($0) }
-            for line in lines { await each(line) }
+            for (index, line) in lines.enumerated() {
+                await each(line)
+                if index % OutputPace.linesAtOnce == 0 { await Task.yield() }
+            }
+            await Task.yield()
             if hasExited.isRaised { bytesAfterExit += bytes.count }
+            await pause(for: pace.read(bytes: bytes.count, lines: lines.count, now: now()), until: hasExited)
         }
         if let line = splitter.finish() { await each(line) }
     }
+
+    private func pause(for pause: Duration, until hasExited: Flag) async {
+        let end = now() + pause
+        while !hasExited.isRaised {
+            let left = now().duration(to: end)
+            guard left > .zero else { return }
+            // real time: it is about processes of the system.
+            try? await Task.sleep(for: min(left, .milliseconds(20)))
+        }
+    }
+
+    // real time: it is about processes of the system.
+    private func now() -> ContinuousClock.Instant { .now }
 
     private func take(_ record: CommandRecord, into outcome: inout CommandOutcome) async throws {
         switch record {
