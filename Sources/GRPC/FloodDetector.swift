@@ -22,6 +22,9 @@ struct FloodDetector {
     private var faultsSeen = 0
     private var invalidFramesSeen = 0
     private var answersSeen = 0
+    /// The frames that answers have earned and that have not come yet. They are kept beside the burst, because a client that
+    /// was busy or frozen acknowledges at once what it was sent meanwhile.
+    private var earnedFrames = 0
     private var answersSeenByPing = 0
     /// Streams that the server refused through no fault of the client's.
     private var resetsForgiven = 0
@@ -32,6 +35,8 @@ struct FloodDetector {
     private static let pingStrikesMax = 2
     /// A client answers each frame that it is sent with WINDOW_UPDATEs for the stream and the connection.
     private static let framesEarnedByAnswer = 4
+    /// 1,000 watches may each send several events in the seconds in which their client is busy.
+    private static let earnedFramesMax = 40_000
     /// A SETTINGS counts as one more frame for each so many streams that it is applied to.
     private static let streamsPerFrame = 32
 
@@ -57,9 +62,12 @@ struct FloodDetector {
         let count = received - framesSeen
         guard count > 0 else { return nil }
         framesSeen = received
-        frames.give((answers - answersSeen) * Self.framesEarnedByAnswer)
+        earnedFrames = min(
+            earnedFrames + (answers - answersSeen) * Self.framesEarnedByAnswer, Self.earnedFramesMax)
         answersSeen = answers
-        return frames.take(count, now: now()) ? nil : .frames
+        let unearned = max(0, count - earnedFrames)
+        earnedFrames -= count - unearned
+        return unearned == 0 || frames.take(unearned, now: now()) ? nil : .frames
     }
 
     /// Invalid frames have a bucket of their own, since the server answers most of them with a reset, which is counted too.
@@ -119,11 +127,6 @@ struct TokenBucket {
         self.perSecond = Double(perSecond)
         tokens = Double(burst)
         filledAt = now
-    }
-
-    /// Adds tokens besides those that time adds.
-    mutating func give(_ count: Int) {
-        tokens = min(burst, tokens + Double(count))
     }
 
     /// - Returns: false if there were fewer; all of them are gone then.

@@ -78,6 +78,28 @@ import Testing
         }
     }
 
+    /// A client that was frozen for a while acknowledges everything in one flight.
+    @Test func whatWasSentMayBeAcknowledgedAtOnce() {
+        var budget = budget
+        #expect(
+            budget.received(overheadFrames: 4_000, streamsResettled: 0, answers: 1_000, now: start) == nil)
+        // The burst is untouched, and nothing else is left.
+        #expect(
+            budget.received(overheadFrames: 4_100, streamsResettled: 0, answers: 1_000, now: start) == nil)
+        #expect(
+            budget.received(overheadFrames: 4_101, streamsResettled: 0, answers: 1_000, now: start) == .frames
+        )
+    }
+
+    @Test func whatAnswersEarnIsBounded() {
+        var budget = budget
+        let answers = 1_000_000
+        #expect(budget.received(overheadFrames: 1, streamsResettled: 0, answers: answers, now: start) == nil)
+        #expect(
+            budget.received(overheadFrames: 40_102, streamsResettled: 0, answers: answers, now: start)
+                == .frames)
+    }
+
     @Test func faultsHaveABurstAndARate() {
         var budget = budget
         #expect(budget.sent(resets: 5, now: start) == nil)
