@@ -127,7 +127,8 @@ final class ActiveRun: Sendable {
     /// Stops the handler at once, and drops its result. Has no effect once the handler has ended: the end of the run is just
     /// being written then, or was written.
     func lose() {
-        guard state.withLock({ $0.onFinished != nil }) else { return }
+        let goesOn = state.withLock { $0.onFinished != nil && $0.supervision.stopReason != .leaseLost }
+        guard goesOn else { return }
         context.logger.error(
             "the database does not have this run for this node any more: it is stopped", metadata: metadata())
         stop(.leaseLost, grace: .zero)
